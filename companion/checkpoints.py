@@ -1,0 +1,208 @@
+"""Weights on disk as safetensors, and the fingerprint that says which code they belong to."""
+
+import hashlib
+import inspect
+import io
+import json
+import os
+import token
+import tokenize
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import dedent
+from types import CodeType, FunctionType
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from companion.data import DATA, Images, write_atomically
+from companion.training import History, fit, training_tensors
+
+COMMITTED = DATA / "checkpoints"  # came with the repository; only companion.retrain writes here
+TRAINED = DATA / "trained"  # yours: ignored by git
+FORMAT = "companion checkpoint 1"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; the message names the file and the mend."""
+
+
+def fit_or_load(
+    name: str,
+    model: nn.Module,
+    data: Images | torch.Tensor | tuple[torch.Tensor, ...],
+    *,
+    retrain: bool = False,
+    **settings,
+) -> tuple[nn.Module, History]:
+    """The model trained: from a checkpoint that fits its code, settings and data, else by `fit`.
+
+    A checkpoint of yours (`data/trained`) goes before the committed one (`data/checkpoints`). What
+    is trained anew is saved among yours, rounded to half precision as the committed ones are.
+    settings: as in `fit`. Raises CheckpointError for a damaged or foreign file.
+    """
+    source = data.name if isinstance(data, Images) else "data"
+    file = f"{name}.{source}.safetensors"
+    wanted = fingerprint(model, data, settings)
+    why = "no checkpoint"
+    retrain = retrain or is_retraining(name)
+    for folder in () if retrain else (TRAINED, COMMITTED):
+        if (folder / file).exists():
+            meta = read_metadata(folder / file)
+            if not (changes := differences(meta["fingerprint"], wanted)):
+                load_weights(model, folder / file)
+                history = History(**meta["history"])
+                model.to(training_tensors(data, 1)[0].device).eval()
+                print(f"{name}: loaded, trained on {source} in {duration(history)}")
+                return model, history
+            why = ", ".join(changes)
+    print(f"{name}: training on {source} ({'as asked' if retrain else why})")
+    history = fit(model, data, **settings)
+    if history.interrupted:
+        print(f"{name}: not saved, because it was interrupted")
+    else:
+        save(model, history, wanted, (COMMITTED if is_retraining(name) else TRAINED) / file)
+    return model, history
+
+
+def is_retraining(name: str) -> bool:
+    """Whether `companion.retrain` asked for this checkpoint to be trained and committed anew."""
+    asked = os.environ.get("COMPANION_RETRAIN")
+    return asked is not None and name.startswith(asked)
+
+
+def duration(history: History) -> str:
+    """How long training took and on what, in words."""
+    seconds = history.seconds
+    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"{time} on {history.machine}"
+
+
+def save(model: nn.Module, history: History, marks: dict, path: Path) -> None:
+    """Write weights (floats as float16), history and fingerprint; the model is rounded likewise.
+
+    Where the folder cannot be written a sentence says so and the model is kept in memory.
+    """
+    state = {name: half(value).contiguous().cpu() for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    note = {"format": FORMAT, "fingerprint": marks, "history": asdict(history)}
+    try:
+        metadata = {"companion": json.dumps(note)}
+        write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
+    except OSError as error:
+        print(f"{path} could not be written ({error.strerror}): the model is only in memory.")
+
+
+def half(value: torch.Tensor) -> torch.Tensor:
+    """float16 takes half the room; its rounding (5e-4 relative) is below what any claim reads."""
+    return value.half() if value.is_floating_point() else value
+
+
+def read_metadata(path: Path) -> dict:
+    """The note inside a checkpoint: format, fingerprint, history."""
+    mend = (
+        f"delete it, or `git checkout -- {path.name}` in its folder brings the committed one back"
+    )
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {}).get("companion", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): {mend}.") from None
+    if note.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of this project: {mend}.")
+    return note
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` with the weights in `path`, which must match it name for name and shape."""
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise CheckpointError(f"{path} holds another model: {first} Delete it.") from None
+
+
+def fingerprint(model: nn.Module, data, settings: dict) -> dict[str, str]:
+    """What a checkpoint depends on, part by part: layers, code, settings and data.
+
+    Code is compared without comments, docstrings and white space, so that only what runs counts.
+    """
+    marks = {"layers": digest(repr(model))}
+    own = {type(part) for part in model.modules() if is_ours(type(part))}
+    for kind in sorted(own, key=lambda kind: kind.__qualname__):
+        for base in kind.__mro__:
+            for function in filter(is_function, vars(base).values()) if is_ours(base) else ():
+                add_code(marks, function)
+    for part_name, part in model.named_modules():
+        for key, value in vars(part).items() if type(part) in own else ():
+            if isinstance(value, int | float | str) and key != "training" and key[0] != "_":
+                marks[f"{part_name}.{key}".strip(".")] = repr(value)
+    marks |= {key: repr(value) for key, value in settings.items() if key != "progress"}
+    parts = (data.train,) if isinstance(data, Images) else data
+    shapes = [tuple(part.shape) for part in (parts if isinstance(parts, tuple) else (parts,))]
+    return marks | {"data": f"{getattr(data, 'name', 'tensor')} {shapes}"}
+
+
+def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """What changed between two fingerprints, in words: ["lr 0.002 -> 0.001", "code of ..."]."""
+    words = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            secret = key == "layers" or key.startswith("code of ")
+            words.append(f"{key} changed" if secret else f"{key} {old.get(key)} -> {new.get(key)}")
+    return words
+
+
+def add_code(marks: dict[str, str], function: FunctionType) -> None:
+    """Mark a function and, through it, the functions and constants of ours that it names."""
+    key = f"code of {function.__qualname__}"
+    if key in marks:
+        return
+    marks[key] = digest(bare_source(function))
+    for name in names_in(function.__code__):
+        value = function.__globals__.get(name)
+        if is_function(value) and is_ours(value):
+            add_code(marks, value)
+        elif isinstance(value, int | float | str | tuple) and not name.startswith("_"):
+            marks[name] = repr(value)
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The global names that a code object and those nested in it may read."""
+    nested = (names_in(part) for part in code.co_consts if isinstance(part, CodeType))
+    return set(code.co_names).union(*nested)
+
+
+def bare_source(function: FunctionType) -> str:
+    """Source without comments, docstrings, blanks and line breaks; indentation kept as braces."""
+    words, at_start = [], True
+    for kind, text, *_ in tokenize.generate_tokens(
+        io.StringIO(dedent(inspect.getsource(function))).readline
+    ):
+        if kind in (token.INDENT, token.DEDENT):
+            words.append("{" if kind == token.INDENT else "}")
+        elif kind == token.NEWLINE:
+            words.append(";")
+        elif kind not in (token.COMMENT, token.NL) and not (kind == token.STRING and at_start):
+            words.append("".join(text.split()))
+        at_start = kind in (token.INDENT, token.DEDENT, token.NEWLINE) or (
+            at_start and kind in (token.COMMENT, token.NL)
+        )
+    return "".join(words)
+
+
+def is_function(value) -> bool:
+    return isinstance(value, FunctionType)
+
+
+def is_ours(thing) -> bool:
+    """Defined in this package or in the notebook, as opposed to a library."""
+    return thing.__module__.split(".")[0] in ("companion", "__main__")
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,38 @@
+"""The skeleton that all six notebooks share: notebook 31.1 builds these two classes line by line."""
+
+from torch import nn
+
+
+class Encoder(nn.Sequential):
+    """Pixels to numbers: (B, channels, size, size) -> (B, outputs).
+
+    Convolutions with stride 2 halve the side and double the width until the side is 7 or 8; two
+    dense layers follow. `size` is 28 (grey digits), 64, or any size 7·2ⁿ or 8·2ⁿ.
+    """
+
+    def __init__(self, outputs, size=28, channels=1, width=16):
+        layers = []
+        while size > 8:
+            layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.SiLU()]
+            channels, width, size = width, 2 * width, size // 2  # half the side, twice the width
+        layers += [nn.Flatten(), nn.Linear(channels * size * size, 256), nn.SiLU()]
+        super().__init__(*layers, nn.Linear(256, outputs))
+
+
+class Decoder(nn.Sequential):
+    """Numbers to pixels: (B, inputs) -> (B, channels, size, size), the encoder's mirror image.
+
+    The output has no squashing function: a notebook reads it as pixels, means or logits.
+    """
+
+    def __init__(self, inputs, size=28, channels=1, width=16):
+        layers = []
+        while size > 8:
+            layers = [
+                nn.SiLU(),
+                nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
+                *layers,
+            ]
+            channels, width, size = width, 2 * width, size // 2
+        dense = [nn.Linear(inputs, 256), nn.SiLU(), nn.Linear(256, channels * size * size)]
+        super().__init__(*dense, nn.Unflatten(1, (channels, size, size)), *layers)

@@ -1,0 +1,245 @@
+"""Live sliders over codes, planes and families of models.
+
+A move decodes, tiles one uint8 picture, encodes it as PNG and sets `ipywidgets.Image.value`: no
+plotting library and no output area, so nothing flickers and a move takes a few milliseconds.
+"""
+
+import io
+from collections.abc import Callable
+
+import ipywidgets
+import numpy as np
+import torch
+from PIL import Image
+
+from companion.data import tile, to_float, to_uint8
+from companion.plotting import COLOURS
+
+DECODED = 224  # pixels on the page
+
+
+def png(picture: np.ndarray, height: int = DECODED) -> bytes:
+    """A uint8 picture (H, W[, 3]) enlarged by whole pixels to about `height`, as PNG bytes."""
+    zoom = max(1, round(height / picture.shape[0]))
+    large = picture.repeat(zoom, 0).repeat(zoom, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(large).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+class Panel(ipywidgets.VBox):
+    """Controls and the picture they redraw. `draw(**values)` returns (picture, readout text).
+
+    `set(name=value, ...)` moves several controls and redraws once. Where no kernel runs, the page
+    shows `text` instead.
+    """
+
+    def __init__(self, draw: Callable, controls: dict, buttons: dict | None = None, text: str = ""):
+        self.draw, self.controls, self.text, self.held = draw, controls, text, False
+        self.picture = ipywidgets.Image(format="png")
+        self.readout = ipywidgets.Label()
+        self.buttons = {name: ipywidgets.Button(description=name) for name in buttons or {}}
+        for name, action in (buttons or {}).items():
+            self.buttons[name].on_click(lambda _, action=action: self.set(**action()))
+        for control in controls.values():
+            control.observe(self.redraw, "value")
+        column = [*controls.values(), ipywidgets.HBox(list(self.buttons.values())), self.readout]
+        super().__init__([ipywidgets.HBox([self.picture, ipywidgets.VBox(column)])])
+        self.redraw()
+
+    def set(self, **values) -> None:
+        self.held = True
+        for name, value in values.items():
+            self.controls[name].value = value
+        self.held = False
+        self.redraw()
+
+    def redraw(self, _=None) -> None:
+        if not self.held:
+            values = {name: control.value for name, control in self.controls.items()}
+            picture, self.readout.value = self.draw(**values)
+            self.picture.value = png(picture)
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["text/plain"] = f"[{self.text} Run the notebook to move it.]"
+        return bundle
+
+
+def slider(description: str, low: float, high: float, value: float = 0.0) -> ipywidgets.FloatSlider:
+    """A slider that reports while it is dragged, wide enough for its label."""
+    return ipywidgets.FloatSlider(
+        value=value, min=low, max=high, step=(high - low) / 120, description=description,
+        readout_format=".2f", style={"description_width": "110px"}, layout={"width": "380px"},
+    )  # fmt: skip
+
+
+class Gaussian:
+    """The prior that a readout compares with: N(mean, covariance), fitted to codes or given."""
+
+    def __init__(self, mean: torch.Tensor, covariance: torch.Tensor):
+        self.mean, self.factor = mean, torch.linalg.cholesky(covariance)
+
+    @classmethod
+    def fitted(cls, codes: torch.Tensor) -> "Gaussian":
+        covariance = codes.T.cov().reshape(codes.shape[1], -1)
+        return cls(
+            codes.mean(0),
+            covariance
+            + 1e-6 * covariance.diagonal().mean() * covariance.new_ones(len(covariance)).diag(),
+        )
+
+    @classmethod
+    def standard(cls, axes: int, device=None) -> "Gaussian":
+        return cls(torch.zeros(axes, device=device), torch.eye(axes, device=device))
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """`count` codes (count, M)."""
+        noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
+        return self.mean + noise @ self.factor.T
+
+    def rarer(self, code: torch.Tensor) -> float:
+        """Share of the prior's draws, in %, that are less likely than `code` (M,): χ² tail."""
+        whitened = torch.linalg.solve_triangular(
+            self.factor, (code - self.mean)[:, None], upper=False
+        )
+        half = torch.tensor([len(self.mean) / 2, whitened.square().sum().item() / 2])
+        return 100 * torch.special.gammaincc(half[0], half[1]).item()
+
+
+def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
+    """How much each axis moves the picture: mean squared pixel change over ±1 σ, as shares: (M,)."""
+    middle, spread = codes.mean(0), codes.std(0)
+    with torch.no_grad():
+        up, down = decoder(middle + spread.diag()), decoder(middle - spread.diag())
+    change = (up - down).square().flatten(1).mean(1)
+    return change / change.sum()
+
+
+def code_sliders(
+    decoder: Callable,
+    codes: torch.Tensor,
+    axes: int = 8,
+    prior: Gaussian | None = None,
+    seed: int = 0,
+) -> Panel:
+    """A slider for each of the `axes` axes that move the picture most, scaled in σ of `codes` (N, M).
+
+    Buttons: a random draw from the prior (by default a Gaussian fitted to the codes), the code of a
+    test image, and a new goal for the slider "towards B", which interpolates in a straight line.
+    """
+    prior = prior or Gaussian.fitted(codes)
+    mean, spread = codes.mean(0), codes.std(0)
+    shares = effects(decoder, codes)
+    shown = shares.argsort(descending=True)[:axes].tolist()
+    generator = torch.Generator().manual_seed(seed)
+    start, goal = mean.clone(), codes[0]  # axes without a slider keep the value of `start`
+
+    @torch.no_grad()
+    def draw(towards, **values):
+        code = start.clone()
+        for axis in shown:
+            code[axis] = mean[axis] + spread[axis] * values[f"axis{axis}"]
+        code = torch.lerp(code, goal, towards)
+        text = f"{prior.rarer(code):.0f} % of random draws are less likely than this code"
+        return tile(decoder(code[None])[None]), text
+
+    def place(code):
+        start.copy_(code)
+        units = ((code - mean) / spread).clamp(-3, 3)
+        return {f"axis{axis}": units[axis].item() for axis in shown} | {"towards": 0.0}
+
+    def some_code():
+        return codes[torch.randint(len(codes), (), generator=generator).item()]
+
+    def aim():
+        nonlocal goal
+        goal = some_code()
+        return {"towards": 0.0}
+
+    controls = {
+        f"axis{axis}": slider(f"axis {axis + 1} ({shares[axis]:.0%})", -3, 3) for axis in shown
+    }
+    controls["towards"] = slider("towards B", 0, 1)
+    buttons = {
+        "random draw": lambda: place(prior.draw(1, generator)[0]),
+        "test image": lambda: place(some_code()),
+        "another B": aim,
+    }
+    return Panel(draw, controls, buttons, "Sliders over the code, the most effective axes first.")
+
+
+def map_picture(
+    codes: torch.Tensor, labels: torch.Tensor, low, high, side: int = DECODED
+) -> np.ndarray:
+    """Codes (N, 2) as coloured dots on white, axis 2 upwards: (side, side, 3) uint8."""
+    place = ((codes - low) / (high - low) * (side - 1)).round().long().cpu()
+    inside = ((place >= 0) & (place < side)).all(1)
+    (column, row), colour = place[inside].T, labels.cpu()[inside]
+    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS], np.uint8)
+    picture = np.full((side, side, 3), 255, np.uint8)
+    picture[side - 1 - row.numpy(), column.numpy()] = palette[colour.numpy()]
+    return picture
+
+
+def latent_plane(
+    decoder: Callable, codes: torch.Tensor, labels: torch.Tensor, prior: Gaussian | None = None
+) -> Panel:
+    """Walk over 2-D codes (N, 2): the map with a cross where you stand, beside the decoded image."""
+    prior = prior or Gaussian.fitted(codes)
+    low, high = codes.quantile(0.005, 0), codes.quantile(0.995, 0)
+    background = map_picture(codes, labels, low, high)
+    side = len(background)
+    generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def draw(x, y):
+        code = torch.tensor([x, y]).to(codes)
+        column, row = (
+            ((code - low) / (high - low) * (side - 1)).round().long().clamp(0, side - 1).tolist()
+        )
+        row = side - 1 - row
+        plane = background.copy()
+        plane[row, :], plane[:, column] = 120, 120
+        plane[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4] = (255, 0, 0)
+        image = tile(decoder(code[None])[None])
+        image = image.repeat(side // len(image), 0).repeat(side // image.shape[1], 1)
+        image = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
+        text = f"{prior.rarer(code):.0f} % of random draws are less likely than this code"
+        return np.concatenate([plane, np.full((side, 8, 3), 255, np.uint8), image], 1), text
+
+    def jump(code):
+        inside = torch.minimum(torch.maximum(code, low), high).tolist()
+        return dict(zip("xy", inside, strict=True))
+
+    def test_image():
+        return jump(codes[torch.randint(len(codes), (), generator=generator).item()])
+
+    middle = codes.median(0).values.tolist()
+    controls = {
+        name: slider(f"code axis {i + 1}", low[i].item(), high[i].item(), middle[i])
+        for i, name in enumerate("xy")
+    }
+    buttons = {"random draw": lambda: jump(prior.draw(1, generator)[0]), "test image": test_image}
+    return Panel(
+        draw, controls, buttons, "A map of the codes, and the picture that each point decodes to."
+    )
+
+
+def family_slider(models: dict, images: torch.Tensor, label: str, text: str = "") -> Panel:
+    """A slider over trained models {setting: reconstruct}: `images` (K, C, H, W) above their copies."""
+    originals = to_float(images)
+
+    @torch.no_grad()
+    def draw(setting):
+        copies = models[setting](originals).clamp(0, 1)
+        error = (copies - originals).square().mean().item()
+        return tile(
+            torch.stack([to_uint8(originals), to_uint8(copies)])
+        ), f"error {error:.4f} per pixel"
+
+    choice = ipywidgets.SelectionSlider(
+        options=list(models), description=label, layout={"width": "380px"}
+    )
+    return Panel(draw, {"setting": choice}, text=text or f"A slider over {label}.")
