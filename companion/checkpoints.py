@@ -5,6 +5,8 @@ import inspect
 import io
 import json
 import os
+import sys
+import sysconfig
 import token
 import tokenize
 from dataclasses import asdict
@@ -22,6 +24,7 @@ from companion.training import History, fit, training_tensors
 
 COMMITTED = DATA / "checkpoints"  # came with the repository; only companion.retrain writes here
 TRAINED = DATA / "trained"  # yours: ignored by git
+LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 FORMAT = "companion checkpoint 1"
 
 
@@ -43,7 +46,7 @@ def fit_or_load(
     is trained anew is saved among yours, rounded to half precision as the committed ones are.
     settings: as in `fit`. Raises CheckpointError for a damaged or foreign file.
     """
-    source = data.name if isinstance(data, Images) else "data"
+    source = source_of(data)
     file = f"{name}.{source}.safetensors"
     wanted = fingerprint(model, data, settings)
     why = "no checkpoint"
@@ -65,6 +68,11 @@ def fit_or_load(
     else:
         save(model, history, wanted, (COMMITTED if is_retraining(name) else TRAINED) / file)
     return model, history
+
+
+def source_of(data) -> str:
+    """The dataset's name, part of the checkpoint's: "tensor" for bare tensors."""
+    return data.name if isinstance(data, Images) else "tensor"
 
 
 def is_retraining(name: str) -> bool:
@@ -141,10 +149,17 @@ def fingerprint(model: nn.Module, data, settings: dict) -> dict[str, str]:
         for key, value in vars(part).items() if type(part) in own else ():
             if isinstance(value, int | float | str) and key != "training" and key[0] != "_":
                 marks[f"{part_name}.{key}".strip(".")] = repr(value)
-    marks |= {key: repr(value) for key, value in settings.items() if key != "progress"}
+    marks |= {key: repr(value) for key, value in (defaults() | settings).items()}
+    marks.pop("progress", None)
     parts = (data.train,) if isinstance(data, Images) else data
     shapes = [tuple(part.shape) for part in (parts if isinstance(parts, tuple) else (parts,))]
-    return marks | {"data": f"{getattr(data, 'name', 'tensor')} {shapes}"}
+    return marks | {"data": f"{source_of(data)} {shapes}"}
+
+
+def defaults() -> dict:
+    """The settings that `fit` takes when they are not named."""
+    parameters = inspect.signature(fit).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
@@ -159,7 +174,7 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 def add_code(marks: dict[str, str], function: FunctionType) -> None:
     """Mark a function and, through it, the functions and constants of ours that it names."""
-    key = f"code of {function.__qualname__}"
+    key = f"code of {function.__qualname__.split('<locals>.')[-1]}"
     if key in marks:
         return
     marks[key] = digest(bare_source(function))
@@ -179,20 +194,19 @@ def names_in(code: CodeType) -> set[str]:
 
 def bare_source(function: FunctionType) -> str:
     """Source without comments, docstrings, blanks and line breaks; indentation kept as braces."""
-    words, at_start = [], True
-    for kind, text, *_ in tokenize.generate_tokens(
-        io.StringIO(dedent(inspect.getsource(function))).readline
+    source = dedent(inspect.getsource(function))
+    skipped = (token.COMMENT, token.NL)
+    tokens = [
+        t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in skipped
+    ]
+    marks, words = {token.INDENT: "{", token.DEDENT: "}", token.NEWLINE: ";"}, []
+    for before, this, after in zip(
+        [tokens[0], *tokens], tokens, [*tokens[1:], tokens[-1]], strict=False
     ):
-        if kind in (token.INDENT, token.DEDENT):
-            words.append("{" if kind == token.INDENT else "}")
-        elif kind == token.NEWLINE:
-            words.append(";")
-        elif kind not in (token.COMMENT, token.NL) and not (kind == token.STRING and at_start):
-            words.append("".join(text.split()))
-        at_start = kind in (token.INDENT, token.DEDENT, token.NEWLINE) or (
-            at_start and kind in (token.COMMENT, token.NL)
-        )
-    return "".join(words)
+        alone = before.type in marks and after.type == token.NEWLINE  # a string that is a statement
+        if not (this.type == token.STRING and alone):
+            words.append(marks.get(this.type, "".join(this.string.split())))
+    return "".join(words).replace("{;", "{")
 
 
 def is_function(value) -> bool:
@@ -200,8 +214,11 @@ def is_function(value) -> bool:
 
 
 def is_ours(thing) -> bool:
-    """Defined in this package or in the notebook, as opposed to a library."""
-    return thing.__module__.split(".")[0] in ("companion", "__main__")
+    """Defined in this package, the notebook or a file of the reader's, as opposed to a library."""
+    if thing.__module__.split(".")[0] in ("companion", "__main__"):
+        return True
+    file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+    return bool(file) and not any(Path(file).is_relative_to(place) for place in LIBRARIES)
 
 
 def digest(text: str) -> str:

@@ -6,14 +6,19 @@ class ClaimError(AssertionError):
 
 
 def claim(text: str, value: float, *, below=None, above=None, unit: str = "", digits=2) -> None:
-    """Print the measured value beside its bound; ClaimError where it does not keep it."""
+    """Print the measured value beside its bound; ClaimError where it does not keep it.
+
+    digits: how many are printed; 0 for a value of the size of rounding errors, which no two
+    machines share.
+    """
     if (below is None) == (above is None):
         raise ValueError("claim: give one bound, below= or above=.")
     bound, word = (above, "above") if below is None else (below, "below")
-    line = f"{text}: {float(value):.{digits}g} {unit}".rstrip() + f" ({word} {bound:g})"
+    shown = f"{float(value):.{digits}g} {unit}".rstrip() if digits else ""
+    line = f"{text}: {shown} ({word} {bound:g})".replace(":  (", " (")
     holds = value > bound if below is None else value < bound  # NaN keeps no bound
     if not holds:
-        raise ClaimError(f"does not hold: {line}")
+        raise ClaimError(f"does not hold: {text}: {float(value):g} is not {word} {bound:g} {unit}")
     print(f"✓ {line}")
 
 

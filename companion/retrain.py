@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
 
+import companion
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
@@ -28,7 +30,8 @@ def run(path: Path) -> dict:
     import matplotlib
 
     matplotlib.use("Agg")
-    sys.modules["companion.widgets"] = MagicMock()  # so that a machine without Jupyter can train
+    # Sliders are left out, so that a machine without Jupyter can train.
+    companion.widgets = sys.modules["companion.widgets"] = MagicMock()
     sys.modules["__main__"] = main = ModuleType("__main__")
     main.__dict__["display"] = lambda *things: None
     for number, source in enumerate(code_cells(path), 1):

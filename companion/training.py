@@ -64,14 +64,15 @@ def fit(
     def step(index):
         x = [channels_last(to_float(part[index])) for part in parts]
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            terms = checked(model.loss(*x))
+            terms = checked(loss_of(model, x))
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
         schedule.step()
         return {name: term.detach().float() for name, term in terms.items()}
 
-    history, start, rows = History(machine=machine(device)), time.perf_counter(), []
+    history, start = History(machine=machine(device)), time.perf_counter()
+    epoch, rows = 0, []
     gpus = [device] if device.type == "cuda" else []  # fork_rng: the caller's dice stay untouched
     with (
         torch.random.fork_rng(gpus),
@@ -96,11 +97,13 @@ def fit(
                     {name: f"{values[-1]:.4g}" for name, values in history.terms.items()}
                 )
         except KeyboardInterrupt:
+            done = epoch * steps + len(rows)
             record(history, rows)
             history.interrupted = True
-            print(f"Stopped after step {bar.n} of {bar.total}: the model is usable as it is.")
+            print(f"Stopped after step {done} of {epochs * steps}: the model is usable as it is.")
+        finally:
+            model.eval()
     history.seconds = time.perf_counter() - start
-    model.eval()
     return history
 
 
@@ -112,10 +115,10 @@ def training_tensors(data, batch: int, labels: bool = False) -> tuple[torch.Tens
     for part in parts:
         if not isinstance(part, torch.Tensor):
             raise TrainingError(f"data is a {type(part).__name__}: pass Images or tensors.")
-        if part.dtype == torch.float64:
-            raise TrainingError("data is float64: pass uint8 pixels, or float32 by data.float().")
         if len(part) != len(parts[0]):
             raise TrainingError(f"data has {len(parts[0])} items but {len(part)} labels.")
+    if parts[0].dtype not in (torch.uint8, torch.float32):
+        raise TrainingError(f"data is {parts[0].dtype}: pass uint8 pixels, or float32 by .float().")
     if not 0 < batch <= len(parts[0]):
         raise TrainingError(
             f"batch={batch}, but there are {len(parts[0])} items: choose 1 to that."
@@ -126,6 +129,20 @@ def training_tensors(data, batch: int, labels: bool = False) -> tuple[torch.Tens
 def channels_last(x: torch.Tensor) -> torch.Tensor:
     """Images with their channels innermost in memory: three times faster convolutions."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def loss_of(model: nn.Module, x: list[torch.Tensor]) -> dict:
+    """`model.loss(*x)`; a batch that does not fit the model is named with its shape."""
+    try:
+        return model.loss(*x)
+    except (RuntimeError, ValueError) as error:
+        if "out of memory" in str(error):
+            raise
+        shapes = " and ".join(f"{tuple(part.shape)} {part.dtype}" for part in x)
+        raise TrainingError(
+            f"{type(model).__name__}.loss failed on a batch of {shapes} ({error}): "
+            "check the size, channels and dtype of the images."
+        ) from error
 
 
 def checked(terms: dict) -> dict[str, torch.Tensor]:

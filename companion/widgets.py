@@ -170,9 +170,7 @@ def code_sliders(
     return Panel(draw, controls, buttons, "Sliders over the code, the most effective axes first.")
 
 
-def map_picture(
-    codes: torch.Tensor, labels: torch.Tensor, low, high, side: int = DECODED
-) -> np.ndarray:
+def map_picture(codes: torch.Tensor, labels: torch.Tensor, low, high, side: int) -> np.ndarray:
     """Codes (N, 2) as coloured dots on white, axis 2 upwards: (side, side, 3) uint8."""
     place = ((codes - low) / (high - low) * (side - 1)).round().long().cpu()
     inside = ((place >= 0) & (place < side)).all(1)
@@ -189,8 +187,10 @@ def latent_plane(
     """Walk over 2-D codes (N, 2): the map with a cross where you stand, beside the decoded image."""
     prior = prior or Gaussian.fitted(codes)
     low, high = codes.quantile(0.005, 0), codes.quantile(0.995, 0)
-    background = map_picture(codes, labels, low, high)
-    side = len(background)
+    with torch.no_grad():
+        size = decoder(codes[:1]).shape[-1]
+    side = size * max(1, DECODED // size)  # map and image get the same side
+    background = map_picture(codes, labels, low, high, side)
     generator = torch.Generator().manual_seed(0)
 
     @torch.no_grad()

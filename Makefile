@@ -1,0 +1,31 @@
+# make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
+.PHONY: lab test bench clean
+.DELETE_ON_ERROR:
+BIN := .venv/bin
+PYTHON ?= python3
+
+lab: $(BIN)/ready
+	$(BIN)/jupyter lab notebooks
+
+test: $(BIN)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check companion tests
+	$(BIN)/python -m pytest
+	$(BIN)/python tests/run_nbval.py
+
+bench: $(BIN)/ready
+	$(BIN)/python tests/benchmarks/bench.py
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/trained
+
+# uv installs torch in seconds; where it is missing, the environment gets one of its own.
+$(BIN)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@set -e; if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) .venv; UV=uv; \
+	else \
+	  $(PYTHON) -m venv .venv; $(BIN)/python -m pip install --quiet uv; UV=$(BIN)/uv; \
+	fi; $$UV pip install --quiet --python $(BIN)/python --editable '.[browser]'
+	@touch $@

@@ -1,0 +1,183 @@
+import hashlib
+import os
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+
+from companion import checkpoints, data, metrics, strokes
+from companion.data import DataError
+
+
+@pytest.fixture
+def tiny_mnist(folder, monkeypatch):
+    """Files in MNIST's format, 20 + 10 images, whose digests are the ones expected."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in data.MNIST_SHA256:
+        count = 20 if name.startswith("train") else 10
+        if "images" in name:
+            head, body = (2051, count, 28, 28), random.integers(0, 256, count * 784)
+        else:
+            head, body = (2049, count), np.arange(count) % 10
+        content = b"".join(n.to_bytes(4, "big") for n in head) + body.astype(np.uint8).tobytes()
+        (raw / name).write_bytes(content)
+        monkeypatch.setitem(data.MNIST_SHA256, name, hashlib.sha256(content).hexdigest())
+    return raw
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every attempt to open an address fails as it does on a machine without a network."""
+
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+def test_mnist_is_read_whole_and_says_where(tiny_mnist, capsys):
+    digits = data.mnist()
+    assert (digits.name, digits.train.shape, digits.test.shape) == (
+        "mnist",
+        (20, 1, 28, 28),
+        (10, 1, 28, 28),
+    )
+    assert digits.train.dtype == torch.uint8 and digits.test_labels.tolist() == list(range(10))
+    raw = (tiny_mnist / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    assert digits.test.cpu().numpy().tobytes() == raw
+    assert capsys.readouterr().out.startswith("mnist: 20 + 10 digits, MNIST read from")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "bit-flipped"])
+def test_a_damaged_mnist_file_is_named_with_its_mend(tiny_mnist, damage):
+    path = tiny_mnist / "t10k-images-idx3-ubyte"
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[:-100])
+    else:
+        content[5000] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"t10k-images-idx3-ubyte is .*: delete .*MNIST to have it"
+    ) as caught:
+        data.mnist()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chosen_folder_goes_first_and_must_exist(tiny_mnist, folder, monkeypatch, tmp_path):
+    chosen = tmp_path / "chosen"
+    monkeypatch.setenv("COMPANION_DATA", str(chosen))
+    with pytest.raises(DataError, match="chosen is not a folder: correct it or unset it"):
+        data.mnist()
+    (folder / "MNIST").rename(tmp_path / "MNIST")
+    chosen.mkdir()
+    (tmp_path / "MNIST").rename(chosen / "MNIST")
+    assert str(chosen) in data.mnist().origin
+
+
+def test_without_network_pen_digits_stand_in_and_nothing_is_left(
+    folder, no_network, monkeypatch, capsys
+):
+    draw = strokes.digits
+    monkeypatch.setattr(strokes, "digits", lambda count, seed: draw(count // 1000, seed))
+    digits = data.mnist()
+    assert digits.name == "strokes"
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and "because MNIST was not found" in out
+    assert [path.name for path in folder.iterdir()] == ["cache"]
+
+
+def test_a_download_cut_short_leaves_nothing(folder, monkeypatch):
+    def cut_short(root, download):
+        os.makedirs(os.path.join(root, "MNIST", "raw"))
+        raise ConnectionResetError
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", cut_short)
+    assert data._real_mnist() is None
+    assert list(folder.iterdir()) == []
+
+
+def test_embedded_looks_nowhere(tiny_mnist, monkeypatch):
+    monkeypatch.setenv("COMPANION_DATA", "embedded")
+    assert data.places() == [] and data._real_mnist() is None
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(folder, monkeypatch):
+    monkeypatch.setattr(data, "DATA", folder / "file")
+    (folder / "file").write_text("a file where a folder should be: nothing can be written below it")
+    assert data.cached("x", lambda: {"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
+
+
+def test_a_damaged_cache_is_named(folder):
+    data.cached("x", lambda: {"a": np.arange(30_000)})
+    path = folder / "cache" / "x.npz"
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(DataError, match=r"x.npz is damaged .*: delete it"):
+        data.cached("x", dict)
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write(temporary):
+        with open(temporary, "w") as file:
+            file.write("half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        data.write_atomically(path, write)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_pen_digits_are_seeded_balanced_and_centred_as_mnist_is():
+    images, labels = strokes.digits(500, seed=3)
+    again, _ = strokes.digits(500, seed=3)
+    other, _ = strokes.digits(500, seed=4)
+    assert torch.equal(images, again) and not torch.equal(images, other)
+    assert labels.bincount().tolist() == [50] * 10
+    ink = images[:, 0].double()
+    assert (ink[:, :2].sum() + ink[:, :, :2].sum()) / ink.sum() < 0.01  # the edges are empty
+    centre = (ink.sum(1) * torch.arange(28)).sum(1) / ink.sum((1, 2))
+    assert (centre - 13.5).abs().median() < 1
+
+
+def test_a_judge_of_each_kind_of_digits_reads_the_other():
+    pens = data.pen_digits()
+    judge = metrics.Judge().eval()
+    checkpoints.load_weights(judge, checkpoints.COMMITTED / "31.1" / "judge.mnist.safetensors")
+    assert metrics.accuracy(judge, pens.test, pens.test_labels) >= 80
+    real = data._real_mnist()
+    if real is None:
+        pytest.skip("MNIST is not at hand: the other direction cannot be measured")
+    checkpoints.load_weights(judge, checkpoints.COMMITTED / "31.1" / "judge.strokes.safetensors")
+    assert metrics.accuracy(judge, real.test, real.test_labels) >= 80
+
+
+def test_photos_hold_the_cat_out(folder):
+    pictures = data.photos(32, crops=40)
+    assert pictures.train.shape == (40, 3, 32, 32) and pictures.name == "photos-32"
+    assert data.cat(96).shape == (1, 3, 96, 96)
+    crop = data.to_float(data.cat(32)).cpu()
+    nearest = (data.to_float(pictures.train) - crop).square().flatten(1).mean(1).min()
+    assert nearest > 0.005  # no training crop shows the cat
+
+
+def test_square_cuts_the_middle():
+    picture = np.zeros((10, 30, 3), np.uint8)
+    picture[:, 10:20] = 255
+    assert (data.square(picture, 10) == 255).all()
+
+
+def test_tile_places_pictures_row_by_row():
+    rows = torch.zeros(2, 3, 1, 4, 5)
+    rows[1, 2] = 1
+    picture = data.tile(rows)
+    assert picture.shape == (9, 17)
+    assert (picture[5:, 12:] == 255).all() and (picture[:4, :5] == 0).all()
+    assert data.tile(torch.rand(1, 2, 3, 4, 5)).shape == (4, 11, 3)

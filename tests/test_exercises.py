@@ -1,0 +1,99 @@
+import inspect
+import math
+
+import pytest
+import torch
+
+from companion import exercises
+from companion.exercises import EXERCISES, check, solution
+
+WRONG = {
+    "31.1.1": {
+        "averaged over the pixels": lambda x, y: (x - y).square().mean(),
+        "summed over the batch": lambda x, y: (x - y).square().sum(),
+        "absolute errors": lambda x, y: (x - y).abs().flatten(1).sum(1).mean(),
+        "took the root": lambda x, y: (x - y).flatten(1).norm(dim=1).mean(),
+        "Return a scalar": lambda x, y: (x - y).square(),
+        "reductions are not right": lambda x, y: (x - y).square().sum() / 7,
+    },
+    "31.1.2": {
+        "share which is lost": lambda v, k: v[k:].sum() / v.sum(),
+        "divide it by the total": lambda v, k: v[:k].sum(),
+        "leave out the root": lambda v, k: v[:k].sqrt().sum() / v.sqrt().sum(),
+        "do not square": lambda v, k: (v[:k].sum() / v.sum()) ** 2,
+        "Divide the sum": lambda v, k: 0.5,
+    },
+    "31.1.3": {
+        "exchanged": lambda a, b, n: torch.stack([torch.linspace(x, y, n) for x, y in zip(a, b, strict=True)]),
+        "include both ends": lambda a, b, n: exercises.straight_line(a, b, n)[:-1],
+        "from b to a": lambda a, b, n: exercises.straight_line(b, a, n),
+        "first code is not a": lambda a, b, n: exercises.straight_line(a, b, n + 1)[1:],
+        "last code is not b": lambda a, b, n: exercises.straight_line(a, b, n + 1)[:-1],
+        "not equal": lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] ** 2 * (b - a),
+    },
+    "31.1.4": {
+        "mean is not": lambda z, n: exercises.gaussian_draws(z - z.mean(0), n),
+        "multiplied by the covariance": lambda z, n: z.mean(0) + torch.randn(n, 2) @ z.T.cov(),
+        "transposed": lambda z, n: z.mean(0) + torch.randn(n, 2) @ torch.linalg.cholesky(z.T.cov()),
+        "correlation between": lambda z, n: z.mean(0) + z.std(0) * torch.randn(n, 2),
+        "shape": lambda z, n: z.mean(0),
+        "covariance of the draws": lambda z, n: z.mean(0) + 3 * torch.randn(n, 2),
+    },
+    "31.1.5": {
+        "radians": lambda a, b: exercises.largest_angle(a, b) * math.pi / 180,
+        "smallest angle": lambda a, b: 0.0,
+        "complement": lambda a, b: 90 - exercises.largest_angle(a, b),
+        "Return one number": lambda a, b: torch.zeros(2),
+        "orthonormal first": lambda a, b: torch.linalg.svdvals(a.T @ b).min(),
+    },
+    "31.1.6": {
+        "reshape alone": lambda x: x.reshape(2, 12, 2, 3),
+        "come before the channel": lambda x: torch.nn.functional.pixel_unshuffle(x, 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2),
+        "exchanged": lambda x: torch.nn.functional.pixel_unshuffle(x, 2)[:, [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11]],
+        "The shape is": lambda x: x,
+        "wrong order": lambda x: torch.nn.functional.pixel_unshuffle(x, 2).flip(1),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_the_solution_is_correct_and_every_wrong_step_named(number, capsys):
+    _, solve = EXERCISES[number]
+    check(number, solve)
+    assert capsys.readouterr().out == f"Exercise {number}: correct.\n"
+    for words, wrong in WRONG[number].items():
+        check(number, wrong)
+        out = capsys.readouterr().out
+        assert "not yet." in out and words in out, (words, out)
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_stub_is_not_attempted_and_a_broken_one_is_named(number, capsys):
+    def not_implemented(*_):
+        raise NotImplementedError
+
+    for stub in (lambda *_: None, lambda *_: ..., not_implemented):
+        check(number, stub)
+        assert capsys.readouterr().out == f"Exercise {number}: not attempted yet.\n"
+    check(number, lambda *_: 1 / 0)
+    assert "your function raised ZeroDivisionError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_solution_opens_on_a_click(number):
+    folded = solution(number)
+    assert inspect.getsource(EXERCISES[number][1]) == folded.text
+    assert folded._repr_html_().startswith("<details><summary>Solution of 31.")
+
+
+def test_the_largest_angle_is_scipys():
+    from scipy.linalg import subspace_angles
+
+    a, b = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = subspace_angles(a.numpy(), b.numpy()).max() * 180 / math.pi
+    assert exercises.largest_angle(a, b).item() == pytest.approx(wanted)
+
+
+def test_space_to_channels_is_torchs():
+    x = torch.rand(2, 3, 8, 6)
+    assert torch.equal(exercises.space_to_channels(x), torch.nn.functional.pixel_unshuffle(x, 2))

@@ -1,0 +1,59 @@
+import ast
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from companion import networks, retrain
+from companion.networks import Decoder, Encoder
+
+NOTEBOOK = Path(retrain.NOTEBOOKS) / "31.1_autoencoders.ipynb"
+
+
+def classes(source: str) -> dict[str, str]:
+    """Each class of a module as source without comments and docstrings."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            if ast.get_docstring(node):
+                node.body = node.body[1:]
+            found[node.name] = ast.unparse(node)
+    return found
+
+
+def test_the_package_and_the_notebook_build_the_same_skeleton():
+    built = {}
+    for source in retrain.code_cells(NOTEBOOK):
+        built |= classes(source)
+    ours = classes(Path(networks.__file__).read_text())
+    assert ours["Encoder"] == built["Encoder"] and ours["Decoder"] == built["Decoder"]
+
+
+def test_the_comparison_sees_a_changed_line():
+    source = textwrap.dedent("""
+        class A:
+            "doc"
+            x = 1  # comment
+    """)
+    assert classes(source) == classes("class A:\n    x = 1")
+    assert classes(source) != classes("class A:\n    x = 2")
+
+
+@pytest.mark.parametrize("size, channels", [(28, 1), (28, 3), (56, 1), (64, 1), (64, 3)])
+def test_shapes_at_every_size_and_colour(size, channels):
+    x = torch.rand(2, channels, size, size)
+    z = Encoder(5, size=size, channels=channels)(x)
+    assert z.shape == (2, 5)
+    assert Decoder(5, size=size, channels=channels)(z).shape == x.shape
+
+
+def test_the_encoder_halves_until_seven_or_eight():
+    for size, side in ((28, 7), (64, 8)):
+        convolutions = [
+            layer for layer in Encoder(2, size=size) if isinstance(layer, torch.nn.Conv2d)
+        ]
+        x = torch.rand(1, 1, size, size)
+        for layer in convolutions:
+            x = layer(x)
+        assert x.shape[-1] == side and x.shape[1] == 16 * 2 ** (len(convolutions) - 1)

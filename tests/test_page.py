@@ -1,0 +1,80 @@
+"""The page as a reader sees it: JupyterLab in headless Chromium, run all, move a slider."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab on a copy of the notebooks; its address."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
+    command += [
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
+    with open(tmp_path / "lab.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(address + "/api", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.5)
+        else:
+            pytest.fail((tmp_path / "lab.log").read_text()[-2000:])
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_run_all_move_a_slider_and_the_picture_changes(lab, tmp_path):
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--no-first-run"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.goto(f"{lab}/lab/tree/31.1_autoencoders.ipynb?reset")
+        page.wait_for_selector(".jp-Notebook", timeout=60_000)
+        page.get_by_text("Run", exact=True).first.click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        plane = page.locator(".jp-OutputArea-output:has-text('code axis 1'):has(img.widget-image)")
+        plane.first.wait_for(timeout=300_000)
+        handle = plane.first.locator(".noUi-handle").first
+        handle.scroll_into_view_if_needed()
+        before = plane.first.locator("img.widget-image").get_attribute("src")
+        box = handle.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2, steps=8)
+        page.mouse.up()
+        page.wait_for_function(
+            "([before]) => [...document.querySelectorAll('img.widget-image')].every(i => i.src !== before)",
+            arg=[before],
+            timeout=20_000,
+        )
+        page.screenshot(path=os.environ.get("COMPANION_SCREENSHOT", str(tmp_path / "page.png")))
+        browser.close()

@@ -1,0 +1,55 @@
+import json
+import sys
+
+import pytest
+
+import companion
+from companion import retrain
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    def write(*cells):
+        cells = [{"cell_type": "code", "source": cell} for cell in cells]
+        cells.append({"cell_type": "markdown", "source": "not code"})
+        path = tmp_path / "99.1_test.ipynb"
+        path.write_text(json.dumps({"cells": cells}))
+        return path
+
+    monkeypatch.setattr(retrain, "NOTEBOOKS", tmp_path)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    monkeypatch.setitem(sys.modules, "companion.widgets", None)
+    monkeypatch.setattr(companion, "widgets", None, raising=False)
+    return write
+
+
+def test_a_notebooks_code_runs_without_jupyter_and_its_source_can_be_read(notebook):
+    path = notebook(
+        "from companion import widgets\nx = 1",
+        "class A:\n    def loss(self):\n        return x\nwidgets.anything(A).show()\ndisplay(A)",
+        "import inspect\nsource = inspect.getsource(A.loss)\nmodule = A.__module__",
+    )
+    names = retrain.run(path)
+    assert (
+        names["x"] == 1
+        and names["source"].strip().startswith("def loss")
+        and names["module"] == "__main__"
+    )
+
+
+def test_it_asks_for_the_named_checkpoints(notebook, monkeypatch):
+    notebook("import os\nasked = os.environ['COMPANION_RETRAIN'], os.environ.get('COMPANION_DATA')")
+    monkeypatch.setenv("COMPANION_RETRAIN", "")
+    monkeypatch.setenv("COMPANION_DATA", "x")
+    seen, run = [], retrain.run
+    monkeypatch.setattr(retrain, "run", lambda path: seen.append(run(path)["asked"]))
+    retrain.main(["99.1"])
+    retrain.main(["99.1", "--only", "99.1/ae", "--embedded"])
+    assert seen == [("99.1", "x"), ("99.1/ae", "embedded")]
+
+
+def test_an_unknown_section_is_named(notebook, capsys):
+    notebook("x = 1")
+    with pytest.raises(SystemExit):
+        retrain.main(["77.7"])
+    assert "there is no notebook 77.7: choose one of 99.1." in capsys.readouterr().err

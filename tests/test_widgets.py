@@ -1,0 +1,151 @@
+import io
+import statistics
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import chi2
+
+from companion import widgets
+from companion.networks import Decoder, Encoder
+
+
+@pytest.fixture
+def codes():
+    return torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [2.0, 0.5]
+    )
+
+
+@pytest.fixture
+def labels():
+    return torch.arange(500) % 10
+
+
+def shown(panel):
+    return np.asarray(Image.open(io.BytesIO(panel.picture.value)))
+
+
+def median_ms(panel, name, moves=200):
+    low, high = panel.controls[name].min, panel.controls[name].max
+    times = []
+    for value in np.linspace(low, high, moves):
+        start = time.perf_counter()
+        panel.controls[name].value = float(value)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+@pytest.mark.parametrize("size", [28, 64])
+def test_a_move_takes_at_most_16_ms_and_no_plotting(codes, labels, size, monkeypatch):
+    panels = {
+        "axis0": widgets.code_sliders(Decoder(2, size=size), codes),
+        "x": widgets.latent_plane(Decoder(2, size=size), codes, labels),
+    }
+    monkeypatch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: 1 / 0)
+    for name, panel in panels.items():
+        assert median_ms(panel, name) <= 16
+    assert "matplotlib" in sys.modules
+
+
+def test_a_slider_moves_the_picture_as_the_decoder_does(codes):
+    decoder = Decoder(2)
+    panel = widgets.code_sliders(decoder, codes)
+    before = shown(panel)
+    panel.set(axis0=2.0, axis1=-1.0)
+    after = shown(panel)
+    assert not np.array_equal(before, after)
+    code = codes.mean(0) + torch.tensor([2.0, -1.0]) * codes.std(0)
+    with torch.no_grad():
+        wanted = widgets.tile(decoder(code[None])[None])
+    zoom = len(after) // 28
+    assert np.array_equal(after[::zoom, ::zoom], wanted)
+
+
+def test_axes_are_ordered_by_effect_and_labelled_with_it():
+    codes = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    codes = (codes - codes.mean(0)) / codes.std(0)
+    scale = torch.tensor([0.1, 3.0, 1.0])
+
+    def decoder(z):
+        return (z * scale).view(-1, 1, 1, 3)
+
+    panel = widgets.code_sliders(decoder, codes, axes=2)
+    assert [name for name in panel.controls if name.startswith("axis")] == ["axis1", "axis2"]
+    assert panel.controls["axis1"].description == "axis 2 (90%)"
+
+
+def test_buttons_draw_show_and_interpolate(codes):
+    panel = widgets.code_sliders(Decoder(2), codes)
+    pictures = [panel.picture.value]
+    for name in ("random draw", "test image"):
+        panel.buttons[name].click()
+        pictures.append(panel.picture.value)
+    panel.buttons["another B"].click()
+    panel.set(towards=1.0)
+    pictures.append(panel.picture.value)
+    assert len(set(pictures)) == 4
+
+
+def test_setting_many_controls_redraws_once(codes):
+    panel = widgets.code_sliders(Decoder(2), codes)
+    calls, draw = [], panel.draw
+    panel.draw = lambda **values: calls.append(1) or draw(**values)
+    panel.buttons["random draw"].click()
+    assert len(calls) == 1
+
+
+def test_the_readout_is_the_tail_of_the_prior(codes):
+    prior = widgets.Gaussian.standard(5)
+    code = torch.tensor([1.0, -2.0, 0.3, 0.0, 1.0])
+    assert prior.rarer(code) == pytest.approx(
+        100 * chi2.sf(code.square().sum().item(), 5), rel=1e-4
+    )
+    fitted = widgets.Gaussian.fitted(codes)
+    draws = fitted.draw(20_000, torch.Generator().manual_seed(0))
+    assert torch.allclose(draws.T.cov(), codes.T.cov(), atol=0.1)
+    rarities = [fitted.rarer(z) for z in codes]
+    assert 45 < statistics.mean(rarities) < 55  # uniform where the codes are Gaussian
+
+
+def test_the_plane_marks_where_you_stand(codes, labels):
+    panel = widgets.latent_plane(Decoder(2), codes, labels)
+    panel.set(x=0.0, y=0.0)
+    middle = shown(panel)
+    panel.set(x=panel.controls["x"].max)
+    right = shown(panel)
+
+    def cross(picture):
+        red = (picture == [255, 0, 0]).all(-1)
+        return np.argwhere(red).mean(0)
+
+    assert cross(right)[1] > cross(middle)[1] + 50 and cross(right)[0] == cross(middle)[0]
+
+
+def test_a_one_axis_code_works():
+    codes = torch.randn(100, 1)
+    widgets.code_sliders(Decoder(1), codes).buttons["random draw"].click()
+
+
+def test_a_family_slider_shows_each_models_copy():
+    images = torch.full((3, 1, 4, 4), 255, dtype=torch.uint8)
+    panel = widgets.family_slider({1: lambda x: 0.2 * x, 2: lambda x: x}, images, "width")
+    assert "0.64" in panel.readout.value
+    panel.controls["setting"].value = 2
+    assert panel.readout.value == "error 0.0000 per pixel" and (shown(panel) == 255).all()
+
+
+def test_colour_and_large_codes_draw():
+    decoder, encoder = Decoder(16, size=64, channels=3), Encoder(16, size=64, channels=3)
+    codes = encoder(torch.rand(50, 3, 64, 64)).detach()
+    assert shown(widgets.code_sliders(decoder, codes)).shape[2] == 3
+
+
+def test_without_a_kernel_the_page_shows_words(codes):
+    bundle = widgets.code_sliders(Decoder(2), codes)._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert data["text/plain"].startswith("[Sliders over the code")
+    assert "application/vnd.jupyter.widget-view+json" in data
