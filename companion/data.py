@@ -51,6 +51,10 @@ class Images:
         parts = ("train", "train_labels", "test", "test_labels")
         return replace(self, **{part: getattr(self, part).to(device) for part in parts})
 
+    def first(self, count: int) -> "Images":
+        """The same dataset with only the first `count` training images."""
+        return replace(self, train=self.train[:count], train_labels=self.train_labels[:count])
+
 
 def device() -> torch.device:
     """The GPU where there is one, else the CPU."""
@@ -225,7 +229,7 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(middle.resize((size, size), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
 
 
-def photos(size: int = 64, crops: int = 8192) -> Images:
+def photos(size: int = 64, crops: int = 4096) -> Images:
     """Random crops of photographs that ship with scikit-image and scikit-learn.
 
     The cat (scikit-image's Chelsea) is held out: `test` has 1,024 crops of it, `train` none.

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.ticker import LogLocator
 
 from companion.data import tile
 from companion.training import History
@@ -54,7 +55,8 @@ def history(past: History, title: str = "") -> None:
     _, axis = plt.subplots(figsize=(5, 2.6))
     for name, values in past.terms.items():
         axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
-    axis.set(xlabel="epoch", ylabel="mean over the epoch", title=title)
+    axis.set(xlabel="epoch", ylabel="mean over the epoch", title=title, ylim=(0, None))
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend()
     plt.show()
 
@@ -70,6 +72,9 @@ def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) 
         )  # fmt: skip
     axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
     axis.set_xticks(x, [str(value) for value in x])
+    if scale.get("yscale") == "log":
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     plt.show()
 
@@ -83,5 +88,7 @@ def code_map(codes: torch.Tensor, labels: torch.Tensor, title: str = "") -> None
         place = np.median(codes[labels == digit], axis=0)
         box = {"facecolor": "white", "edgecolor": COLOURS[digit], "boxstyle": "circle,pad=0.2"}
         axis.annotate(str(digit), place, ha="center", va="center", bbox=box)
+    low, high = np.quantile(codes, (0.01, 0.99), axis=0)  # a few codes lie far out
     axis.set(xlabel="code axis 1", ylabel="code axis 2", title=title)
+    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     plt.show()

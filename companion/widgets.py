@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from companion.data import tile, to_float, to_uint8
+from companion.metrics import Gaussian, effects
 from companion.plotting import COLOURS
 
 DECODED = 224  # pixels on the page
@@ -73,48 +74,6 @@ def slider(description: str, low: float, high: float, value: float = 0.0) -> ipy
         value=value, min=low, max=high, step=(high - low) / 120, description=description,
         readout_format=".2f", style={"description_width": "110px"}, layout={"width": "380px"},
     )  # fmt: skip
-
-
-class Gaussian:
-    """The prior that a readout compares with: N(mean, covariance), fitted to codes or given."""
-
-    def __init__(self, mean: torch.Tensor, covariance: torch.Tensor):
-        self.mean, self.factor = mean, torch.linalg.cholesky(covariance)
-
-    @classmethod
-    def fitted(cls, codes: torch.Tensor) -> "Gaussian":
-        covariance = codes.T.cov().reshape(codes.shape[1], -1)
-        return cls(
-            codes.mean(0),
-            covariance
-            + 1e-6 * covariance.diagonal().mean() * covariance.new_ones(len(covariance)).diag(),
-        )
-
-    @classmethod
-    def standard(cls, axes: int, device=None) -> "Gaussian":
-        return cls(torch.zeros(axes, device=device), torch.eye(axes, device=device))
-
-    def draw(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """`count` codes (count, M)."""
-        noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
-        return self.mean + noise @ self.factor.T
-
-    def rarer(self, code: torch.Tensor) -> float:
-        """Share of the prior's draws, in %, that are less likely than `code` (M,): χ² tail."""
-        whitened = torch.linalg.solve_triangular(
-            self.factor, (code - self.mean)[:, None], upper=False
-        )
-        half = torch.tensor([len(self.mean) / 2, whitened.square().sum().item() / 2])
-        return 100 * torch.special.gammaincc(half[0], half[1]).item()
-
-
-def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
-    """How much each axis moves the picture: mean squared pixel change over ±1 σ, as shares: (M,)."""
-    middle, spread = codes.mean(0), codes.std(0)
-    with torch.no_grad():
-        up, down = decoder(middle + spread.diag()), decoder(middle - spread.diag())
-    change = (up - down).square().flatten(1).mean(1)
-    return change / change.sum()
 
 
 def code_sliders(

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.stats import chi2
 
 from companion import widgets
+from companion.metrics import Gaussian
 from companion.networks import Decoder, Encoder
 
 
@@ -99,12 +100,12 @@ def test_setting_many_controls_redraws_once(codes):
 
 
 def test_the_readout_is_the_tail_of_the_prior(codes):
-    prior = widgets.Gaussian.standard(5)
+    prior = Gaussian.standard(5)
     code = torch.tensor([1.0, -2.0, 0.3, 0.0, 1.0])
     assert prior.rarer(code) == pytest.approx(
         100 * chi2.sf(code.square().sum().item(), 5), rel=1e-4
     )
-    fitted = widgets.Gaussian.fitted(codes)
+    fitted = Gaussian.fitted(codes)
     draws = fitted.draw(20_000, torch.Generator().manual_seed(0))
     assert torch.allclose(draws.T.cov(), codes.T.cov(), atol=0.1)
     rarities = [fitted.rarer(z) for z in codes]

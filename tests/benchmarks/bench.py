@@ -1,0 +1,182 @@
+"""How fast the loop is: `make bench`. Pairs run in turn in one process; medians of their ratios.
+
+Each row times two ways of training the same model for the same number of steps of the same batch,
+round by round, one right after the other, so that a machine that slows down slows both. A ratio
+above 1 says that the second way, `fit`, is the faster.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision.transforms import ToTensor
+
+from companion import data
+from companion.networks import Decoder, Encoder
+from companion.training import fit, uses_bfloat16, warmup_cosine
+
+
+class DenseVAE(nn.Module):
+    """The official PyTorch example's model, 784-400-20, binary cross-entropy on grey pixels."""
+
+    def __init__(self, hidden=400):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 40)
+        )
+        self.decoder = nn.Sequential(nn.Linear(20, hidden), nn.ReLU(), nn.Linear(hidden, 784))
+
+    def loss(self, x):
+        mean, log_var = self.encoder(x).chunk(2, -1)
+        logits = self.decoder(mean + (log_var / 2).exp() * torch.randn_like(mean))
+        recon = (
+            F.binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="none").sum(1).mean()
+        )
+        kl = (mean**2 + log_var.exp() - log_var - 1).sum(-1).mean() / 2
+        return {"loss": recon + kl, "recon": recon, "kl": kl}
+
+
+class ConvolutionalAE(nn.Module):
+    """The chapter's skeleton with a code of 16."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = Encoder(16), Decoder(16)
+
+    def loss(self, x):
+        return {"loss": (self.decoder(self.encoder(x)) - x).square().flatten(1).sum(1).mean()}
+
+
+class PilDigits(Dataset):
+    """What torchvision's MNIST does for each item: array -> PIL image -> tensor."""
+
+    def __init__(self, images):
+        self.images, self.transform = images, ToTensor()
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.transform(Image.fromarray(self.images[index, 0].numpy(), "L")), 0
+
+
+def official(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
+    """The loop of the official VAE example: DataLoader, ToTensor, `.item()` at every step."""
+    device = images.device
+    loader = DataLoader(PilDigits(images.cpu()), batch, shuffle=True, drop_last=True)
+    optimiser = torch.optim.Adam(model.to(device).parameters(), 1e-3)
+    model.train()
+    total = 0.0
+    for _ in range(epochs):
+        for x, _ in loader:
+            x = x.to(device)
+            optimiser.zero_grad()
+            loss = model.loss(x)["loss"]
+            loss.backward()
+            total += loss.item()
+            optimiser.step()
+
+
+def plain_loader(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
+    """NCHW float32 tensors through a DataLoader: no PIL, nothing else done."""
+    device = images.device
+    loader = DataLoader(
+        TensorDataset(data.to_float(images.cpu())), batch, shuffle=True, drop_last=True
+    )
+    optimiser = torch.optim.Adam(model.to(device).parameters(), 1e-3)
+    for _ in range(epochs):
+        for (x,) in loader:
+            optimiser.zero_grad()
+            model.loss(x.to(device))["loss"].backward()
+            optimiser.step()
+
+
+def bare(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
+    """The steps of `fit`, written out with nothing around them: its overhead is what it adds."""
+    device, steps = images.device, len(images) // batch
+    model.to(device, memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.99), fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(epochs * steps))
+    for _ in range(epochs):
+        order = torch.randperm(len(images), device=device)[: steps * batch]
+        for index in order.view(steps, batch):
+            x = (images[index].float() / 255).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16("auto", device)):
+                loss = model.loss(x)["loss"]
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+
+def ours(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
+    fit(model, images, batch=batch, epochs=epochs, progress=False)
+
+
+def seconds(run: Callable[[], None]) -> float:
+    """Wall-clock seconds, the device's work included."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    start = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - start
+
+
+def pair(name: str, first: Callable[[], None], second: Callable[[], None], rounds: int) -> None:
+    """Time two ways in turn, after one uncounted round; print first ÷ second."""
+    first(), second()
+    times = [(seconds(first), seconds(second)) for _ in range(rounds)]
+    ratios = [a / b for a, b in times]
+    mine = statistics.median(b for _, b in times)
+    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+    print(f"{name:58} {statistics.median(ratios):6.2f}  {spread:18} fit: {mine:.2f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=12_800, help="per timed run")
+    options = parser.parse_args()
+    images = data.mnist().train[: options.images]
+    where = (
+        torch.cuda.get_device_name() if images.is_cuda else f"{torch.get_num_threads()} CPU threads"
+    )
+    print(
+        f"{where}, torch {torch.__version__}; ratio of the medians over {options.rounds} rounds\n"
+    )
+
+    def row(name, other, model, batch=128, our_batch=None):
+        first = lambda: other(model(), images, batch)  # noqa: E731
+        second = lambda: ours(model(), images, our_batch or batch)  # noqa: E731
+        pair(name, first, second, options.rounds)
+
+    row("dense VAE 784-400-20, batch 128: official loop ÷ fit", official, DenseVAE)
+    row("dense VAE, batch 128: bare in-memory loop ÷ fit", bare, DenseVAE)
+    row("convolutional, batch 128: DataLoader NCHW loop ÷ fit", plain_loader, ConvolutionalAE)
+    row("convolutional, batch 128: bare in-memory loop ÷ fit", bare, ConvolutionalAE)
+    row(
+        "convolutional, 128 in DataLoader ÷ 512 in fit, same images",
+        plain_loader,
+        ConvolutionalAE,
+        our_batch=512,
+    )
+
+    print("\nimages per second by fit, dense VAE")
+    for share in (1, 4, 16):
+        some = images[: len(images) * share // 16]
+        took = min(seconds(lambda some=some: ours(DenseVAE(), some, 128)) for _ in range(3))
+        print(f"  {len(some):6} images: {len(some) / took:8.0f}")
+    for hidden in (400, 1600):
+        took = min(seconds(lambda h=hidden: ours(DenseVAE(h), images, 128)) for _ in range(3))
+        print(f"  hidden width {hidden}: {len(images) / took:8.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+from companion.family import Family
+from companion.networks import Decoder, Encoder
+from companion.training import fit
+
+
+class VAE(nn.Module):
+    def __init__(self, beta):
+        super().__init__()
+        self.encoder, self.decoder = Encoder(6, width=4), Decoder(3, width=4)
+        self.register_buffer("beta", torch.tensor(beta))
+
+    def loss(self, x):
+        mean, log_var = self.encoder(x).chunk(2, -1)
+        z = mean + (log_var / 2).exp() * torch.randn_like(mean)
+        recon = (self.decoder(z) - x).square().flatten(1).sum(1).mean()
+        kl = (mean**2 + log_var.exp() - log_var - 1).sum(-1).mean() / 2
+        return {"loss": recon + self.beta * kl, "kl": kl}
+
+
+def members(betas):
+    models = []
+    for beta in betas:
+        torch.manual_seed(int(10 * beta))
+        models.append(VAE(beta))
+    return models
+
+
+def test_a_family_ends_where_its_members_end_alone(images):
+    settings = dict(epochs=3, batch=50, precision="float32", progress=False)
+    betas = (0.5, 1.0, 4.0)
+    alone = members(betas)
+    histories = [fit(model, images, **settings) for model in alone]
+    family = Family(members(betas))
+    history = fit(family, images, **settings)
+    for k, (one, model) in enumerate(zip(alone, family.members(), strict=True)):
+        assert model.beta == betas[k]
+        assert history.terms[f"kl {k}"] == pytest.approx(histories[k].terms["kl"], rel=1e-3)
+        for name, value in one.state_dict().items():
+            assert torch.allclose(value, model.state_dict()[name], atol=2e-4), name
+
+
+def test_members_do_not_feel_each_other(images):
+    settings = dict(epochs=1, batch=50, precision="float32", progress=False)
+    first, second = Family(members((1.0, 2.0))), Family(members((1.0, 9.0)))
+    fit(first, images, **settings)
+    fit(second, images, **settings)
+    a, b = first.members(), second.members()
+    assert torch.allclose(a[0].encoder[0].weight, b[0].encoder[0].weight, atol=1e-5)
+    assert not torch.allclose(a[1].encoder[0].weight, b[1].encoder[0].weight, atol=1e-5)
+
+
+def test_members_of_two_kinds_are_refused():
+    with pytest.raises(ValueError, match="must be of one kind"):
+        Family([nn.Linear(2, 3), nn.Linear(3, 3)])
