@@ -43,7 +43,8 @@ def fit_or_load(
     """The model trained: from a checkpoint that fits its code, settings and data, else by `fit`.
 
     A checkpoint of yours (`data/trained`) goes before the committed one (`data/checkpoints`). What
-    is trained anew is saved among yours, rounded to half precision as the committed ones are.
+    is trained anew is saved among yours, rounded to half precision as the committed ones are. A run
+    that was cut off goes on from its last state, unless `retrain` starts it anew.
     settings: as in `fit`. Raises CheckpointError for a damaged or foreign file.
     """
     source = source_of(data)
@@ -62,11 +63,18 @@ def fit_or_load(
                 return model, history
             why = ", ".join(changes)
     print(f"{name}: training on {source} ({'as asked' if retrain else why})")
-    history = fit(model, data, **settings)
+    unfinished = TRAINED / f"{name}.{source}.{digest(json.dumps(wanted))}.unfinished.safetensors"
+    if retrain:
+        unfinished = None
+    history = fit(model, data, resume=unfinished, **settings)
     if history.interrupted:
         print(f"{name}: not saved, because it was interrupted")
-    else:
+        return model, history
+    model.load_state_dict({key: half(value) for key, value in model.state_dict().items()})
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
         save(model, history, wanted, (COMMITTED if is_retraining(name) else TRAINED) / file)
+        if unfinished and unfinished.exists():
+            unfinished.unlink()
     return model, history
 
 
@@ -89,12 +97,11 @@ def duration(history: History) -> str:
 
 
 def save(model: nn.Module, history: History, marks: dict, path: Path) -> None:
-    """Write weights (floats as float16), history and fingerprint; the model is rounded likewise.
+    """Write weights (floats as float16), history and fingerprint.
 
     Where the folder cannot be written a sentence says so and the model is kept in memory.
     """
     state = {name: half(value).contiguous().cpu() for name, value in model.state_dict().items()}
-    model.load_state_dict(state)
     note = {"format": FORMAT, "fingerprint": marks, "history": asdict(history)}
     try:
         metadata = {"companion": json.dumps(note)}
@@ -150,7 +157,8 @@ def fingerprint(model: nn.Module, data, settings: dict) -> dict[str, str]:
             if isinstance(value, int | float | str) and key != "training" and key[0] != "_":
                 marks[f"{part_name}.{key}".strip(".")] = repr(value)
     marks |= {key: repr(value) for key, value in (defaults() | settings).items()}
-    marks.pop("progress", None)
+    for harmless in ("progress", "resume"):
+        marks.pop(harmless, None)
     parts = (data.train,) if isinstance(data, Images) else data
     shapes = [tuple(part.shape) for part in (parts if isinstance(parts, tuple) else (parts,))]
     return marks | {"data": f"{source_of(data)} {shapes}"}

@@ -57,8 +57,12 @@ class Images:
 
 
 def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one (under torchrun: this process's), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(here)
+    return here
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,8 @@ import copy
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from companion.training import Losses
+
 
 class Family(nn.Module):
     """Models of the same layers, trained on the same batches with the same noise.
@@ -37,10 +39,10 @@ class Family(nn.Module):
 
     def loss(self, *x):
         """The sum of the members' losses, and each member's terms: {"loss", "loss 0", "kl 0", ...}."""
-        weights, buffers = self.stacked()
+        losses, (weights, buffers) = Losses(self.pattern[0]), self.stacked()
 
         def one(weights, buffers):
-            return functional_call(Loss(self.pattern[0]), prefixed(weights | buffers), x)
+            return functional_call(losses, prefixed(weights | buffers), ("loss", *x))
 
         terms = vmap(one, randomness="same")(weights, buffers)  # each (K,)
         each = {f"{name} {k}": v for name, term in terms.items() for k, v in enumerate(term)}
@@ -56,17 +58,6 @@ class Family(nn.Module):
             model.load_state_dict(state)
             models.append(model.to(self.weights[0].device).eval())
         return models
-
-
-class Loss(nn.Module):
-    """A model whose `forward` is its `loss`: torch.func and DistributedDataParallel call forward."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, *x):
-        return self.model.loss(*x)
 
 
 def prefixed(state: dict) -> dict:

@@ -22,7 +22,7 @@ def mse(reconstruct: Callable, images: torch.Tensor, batch: int = 1000) -> float
     return errors.double().mean().item()
 
 
-def psnr(reconstruct: Callable, images: torch.Tensor, batch: int = 500) -> float:
+def psnr(reconstruct: Callable, images: torch.Tensor, batch: int = 100) -> float:
     """Peak signal-to-noise ratio in dB, the mean over images, output clamped to [0, 1]."""
 
     def each(x):

@@ -28,11 +28,8 @@ class Decoder(nn.Sequential):
     def __init__(self, inputs, size=28, channels=1, width=16):
         layers = []
         while size > 8:
-            layers = [
-                nn.SiLU(),
-                nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
-                *layers,
-            ]
+            up = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)
+            layers = [nn.SiLU(), up, *layers]
             channels, width, size = width, 2 * width, size // 2
         dense = [nn.Linear(inputs, 256), nn.SiLU(), nn.Linear(256, channels * size * size)]
         super().__init__(*dense, nn.Unflatten(1, (channels, size, size)), *layers)

@@ -1,15 +1,16 @@
 """The state of an unfinished run on disk, so that it can go on where it stopped. Nothing is pickled."""
 
+import contextlib
 import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from companion.data import write_atomically
+from companion.data import DataError, write_atomically
 
 EVERY = 20.0  # seconds between two writes at the least: a short epoch does not wait for the disk
 _last_write = {}
@@ -33,16 +34,22 @@ def keep(path: Path | None, model, turns, history, epoch: int, rank: int = 0) ->
     note = json.dumps(
         {"epoch": epoch, "history": asdict(history), "steps": turns[0].schedule.last_epoch}
     )
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, {"companion": note}))
+    with contextlib.suppress(
+        OSError
+    ):  # where nothing can be written, training goes on all the same
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, {"companion": note}))
 
 
 def restore(path: Path | None, model, turns, history) -> int:
     """Fill everything from the file that `keep` wrote, if there is one; the epoch to go on with."""
     if path is None or not path.exists():
         return 0
-    with safe_open(path, framework="pt") as file:
-        note = json.loads(file.metadata()["companion"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads(file.metadata()["companion"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it to start this run anew.") from None
     own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     model.load_state_dict(own)
     torch.set_rng_state(tensors["dice.cpu"])
@@ -56,8 +63,7 @@ def restore(path: Path | None, model, turns, history) -> int:
                 state.setdefault(int(number), {})[name] = value
         groups = turn.optimiser.state_dict()["param_groups"]
         turn.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        turn.schedule.last_epoch = note["steps"] - 1
-        turn.schedule.step()
+        turn.go_to(note["steps"])
     history.terms, history.seconds = note["history"]["terms"], note["history"]["seconds"]
     print(f"Going on after epoch {note['epoch']}, from {path.name}.")
     return note["epoch"]

@@ -2,10 +2,11 @@
 
 Each `fit_or_load` of the notebook trains and writes its checkpoint in `data/checkpoints`; with
 `--only 31.1/ae` those alone whose name begins so. `--embedded` uses the bundled data, whatever
-else is at hand.
+else is at hand. Several GPUs: `torchrun --nproc-per-node=8 -m companion.retrain 31.1`.
 """
 
 import argparse
+import contextlib
 import json
 import linecache
 import os
@@ -15,6 +16,9 @@ from types import ModuleType
 from unittest.mock import MagicMock
 
 import companion
+from companion.checkpoints import CheckpointError
+from companion.data import DataError
+from companion.training import TrainingError
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -30,6 +34,8 @@ def run(path: Path) -> dict:
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     # Sliders are left out, so that a machine without Jupyter can train.
     companion.widgets = sys.modules["companion.widgets"] = MagicMock()
     sys.modules["__main__"] = main = ModuleType("__main__")
@@ -38,7 +44,7 @@ def run(path: Path) -> dict:
         name = f"<{path.stem} cell {number}>"
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)  # for inspect
         exec(compile(source, name, "exec"), main.__dict__)
-        matplotlib.pyplot.close("all")
+        pyplot.close("all")
     return main.__dict__
 
 
@@ -55,7 +61,15 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["COMPANION_RETRAIN"] = options.only or options.section
     if options.embedded:
         os.environ["COMPANION_DATA"] = "embedded"
-    run(found[0])
+    if os.environ.get("RANK", "0") != "0":
+        speak = contextlib.redirect_stdout(None)  # of several processes the first one speaks
+    else:
+        speak = contextlib.nullcontext()
+    try:
+        with speak:
+            run(found[0])
+    except (DataError, CheckpointError, TrainingError) as error:
+        sys.exit(f"companion.retrain: {error}")
 
 
 if __name__ == "__main__":

@@ -114,6 +114,19 @@ def test_a_loss_of_the_wrong_kind_is_named(images, value, words):
         train(Bad(value), images)
 
 
+def test_terms_that_come_and_go_are_named(images):
+    class Fickle(Small):
+        steps = 0
+
+        def loss(self, x):
+            self.steps += 1
+            terms = super().loss(x)
+            return terms if self.steps < 3 else {"loss": terms["loss"]}
+
+    with pytest.raises(TrainingError, match=r"the terms \['loss', 'recon'\], later \['loss'\]"):
+        train(Fickle(), images)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_term_that_stops_being_finite_names_step_term_and_rate(images, value):
     class Bursts(Small):
@@ -140,7 +153,7 @@ def test_weights_go_back_to_before_the_epoch_that_failed(images):
         def loss(self, x):
             self.steps += 1
             terms = super().loss(x)
-            return terms if self.steps < 8 else {"loss": terms["loss"] * float("nan")}
+            return terms if self.steps < 8 else {k: v * float("nan") for k, v in terms.items()}
 
     model = Breaks()
     with pytest.raises(TrainingError, match="at step 8"):
