@@ -9,7 +9,7 @@ lab: $(BIN)/ready
 
 test: $(BIN)/ready
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check companion tests
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 	$(BIN)/python tests/run_nbval.py
 

@@ -1,5 +1,6 @@
 """The page as a reader sees it: JupyterLab in headless Chromium, run all, move a slider."""
 
+import json
 import os
 import shutil
 import socket
@@ -15,6 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is on the page
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 
@@ -28,10 +33,11 @@ def lab(tmp_path):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
-    command += [
-        "--LabApp.news_url=",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]
+    for name, choice in SETTINGS.items():
+        path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(choice))
+    command += [f"--LabApp.user_settings_dir={tmp_path / 'settings'}"]
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -59,22 +65,24 @@ def test_run_all_move_a_slider_and_the_picture_changes(lab, tmp_path):
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.goto(f"{lab}/lab/tree/31.1_autoencoders.ipynb?reset")
         page.wait_for_selector(".jp-Notebook", timeout=60_000)
+        page.get_by_text("| Idle").wait_for(timeout=60_000)  # the kernel listens
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        plane = page.locator(".jp-OutputArea-output:has-text('code axis 1'):has(img.widget-image)")
-        plane.first.wait_for(timeout=300_000)
-        handle = plane.first.locator(".noUi-handle").first
+        page.get_by_text("| Busy").wait_for(timeout=60_000)
+        page.get_by_text("| Idle").wait_for(timeout=300_000)  # every cell has run
+        handle = page.locator(".noUi-handle").first
         handle.scroll_into_view_if_needed()
-        before = plane.first.locator("img.widget-image").get_attribute("src")
+        picture = page.locator("img.widget-image").first
+        before = picture.get_attribute("src")
         box = handle.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.down()
         page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2, steps=8)
         page.mouse.up()
         page.wait_for_function(
-            "([before]) => [...document.querySelectorAll('img.widget-image')].every(i => i.src !== before)",
-            arg=[before],
-            timeout=20_000,
+            "before => document.querySelector('img.widget-image').src !== before",
+            arg=before,
+            timeout=60_000,
         )
         page.screenshot(path=os.environ.get("COMPANION_SCREENSHOT", str(tmp_path / "page.png")))
         browser.close()
