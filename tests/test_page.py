@@ -68,8 +68,11 @@ def test_run_all_move_a_slider_and_the_picture_changes(lab, tmp_path):
         page.get_by_text("| Idle").wait_for(timeout=60_000)  # the kernel listens
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.get_by_text("| Busy").wait_for(timeout=60_000)
-        page.get_by_text("| Idle").wait_for(timeout=300_000)  # every cell has run
+        page.get_by_text("[*]:").first.wait_for(state="attached", timeout=60_000)
+        page.wait_for_function(  # until every cell has run: the kernel hears sliders only then
+            "![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText == '[*]:')",
+            timeout=300_000,
+        )
         handle = page.locator(".noUi-handle").first
         handle.scroll_into_view_if_needed()
         picture = page.locator("img.widget-image").first

@@ -231,6 +231,7 @@ def test_a_real_ctrl_c_ends_a_process_in_order():
         import os, signal, torch
         from companion.training import fit
         from torch import nn
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
         model = nn.Module()
         model.net, model.n = nn.Linear(4, 4), 0
         def loss(x):
