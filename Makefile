@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTHON ?= python3
 
 lab: $(BIN)/ready
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks
 
 test: $(BIN)/ready
 	$(BIN)/ruff check .

@@ -6,7 +6,12 @@ above 1 says that the second way, `fit`, is the faster.
 """
 
 import argparse
+import contextlib
+import importlib.util
+import logging
+import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -18,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import ToTensor
 
 from companion import data
+from companion.family import Family
 from companion.networks import Decoder, Encoder
 from companion.training import fit, uses_bfloat16, warmup_cosine
 
@@ -40,6 +46,18 @@ class DenseVAE(nn.Module):
         )
         kl = (mean**2 + log_var.exp() - log_var - 1).sum(-1).mean() / 2
         return {"loss": recon + kl, "recon": recon, "kl": kl}
+
+
+class BetaVAE(DenseVAE):
+    """The same with a price on the rate, a buffer so that a family can stack it."""
+
+    def __init__(self, beta):
+        super().__init__()
+        self.register_buffer("beta", torch.tensor(beta))
+
+    def loss(self, x):
+        terms = super().loss(x)
+        return {"loss": terms["recon"] + self.beta * terms["kl"]}
 
 
 class ConvolutionalAE(nn.Module):
@@ -95,6 +113,45 @@ def plain_loader(model: nn.Module, images: torch.Tensor, batch: int, epochs: int
             optimiser.zero_grad()
             model.loss(x.to(device))["loss"].backward()
             optimiser.step()
+
+
+def with_pythae(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
+    """pythae's BaseTrainer on the same layers (pip install pythae==0.1.2; no dependency of ours)."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class TheirEncoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.net = model.encoder
+
+        def forward(self, x):
+            mean, log_var = self.net(x).chunk(2, -1)
+            return ModelOutput(embedding=mean, log_covariance=log_var)
+
+    class TheirDecoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.net = model.decoder
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.net(z).sigmoid().view(-1, 1, 28, 28))
+
+    logging.disable()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(None):
+        settings = BaseTrainerConfig(
+            output_dir=folder,
+            num_epochs=epochs,
+            per_device_train_batch_size=batch,
+            learning_rate=1e-3,
+        )
+        config = VAEConfig((1, 28, 28), latent_dim=20, reconstruction_loss="bce")
+        theirs = VAE(config, TheirEncoder(), TheirDecoder())
+        x = data.to_float(images)
+        BaseTrainer(theirs, BaseDataset(x, torch.zeros(len(x))), training_config=settings).train()
 
 
 def bare(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
@@ -158,6 +215,10 @@ def main() -> None:
         pair(name, first, second, options.rounds)
 
     row("dense VAE 784-400-20, batch 128: official loop ÷ fit", official, DenseVAE)
+    if importlib.util.find_spec("pythae"):
+        row("dense VAE, batch 128: pythae's trainer ÷ fit", with_pythae, DenseVAE)
+    else:
+        print("pythae 0.1.2 is not installed: its row is left out")
     row("dense VAE, batch 128: bare in-memory loop ÷ fit", bare, DenseVAE)
     row("convolutional, batch 128: DataLoader NCHW loop ÷ fit", plain_loader, ConvolutionalAE)
     row("convolutional, batch 128: bare in-memory loop ÷ fit", bare, ConvolutionalAE)
@@ -176,6 +237,19 @@ def main() -> None:
     for hidden in (400, 1600):
         took = min(seconds(lambda h=hidden: ours(DenseVAE(h), images, 128)) for _ in range(3))
         print(f"  hidden width {hidden}: {len(images) / took:8.0f}")
+    if images.is_cuda:
+        print(f"peak GPU memory: {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+        print(f"peak memory of this process: {peak:.0f} MiB")
+
+    betas = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
+    some = images[:2560]
+    one = min(seconds(lambda: ours(BetaVAE(1.0), some, 128)) for _ in range(3))
+    eight = min(
+        seconds(lambda: ours(Family([BetaVAE(b) for b in betas]), some, 128)) for _ in range(3)
+    )
+    print(f"\neight β-VAEs as a family ÷ one: {eight / one:.2f}")
 
 
 if __name__ == "__main__":
