@@ -7,6 +7,7 @@ COMPANION_DATA=embedded goes straight to the stand-ins.
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import socket
@@ -175,7 +176,8 @@ def _download(folder: str, fetch: Callable[[str], object]) -> bool:
     try:
         DATA.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=DATA, prefix=".partial-") as temporary:
-            with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+            unread = io.StringIO()  # torchvision's bars and lines
+            with contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
                 fetch(temporary)
             shutil.move(Path(temporary) / folder, DATA / folder)
         return True

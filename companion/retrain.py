@@ -7,6 +7,7 @@ else is at hand. Several GPUs: `torchrun --nproc-per-node=8 -m companion.retrain
 
 import argparse
 import contextlib
+import io
 import json
 import linecache
 import os
@@ -62,7 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.embedded:
         os.environ["COMPANION_DATA"] = "embedded"
     if os.environ.get("RANK", "0") != "0":
-        speak = contextlib.redirect_stdout(None)  # of several processes the first one speaks
+        speak = contextlib.redirect_stdout(
+            io.StringIO()
+        )  # of several processes the first one speaks
     else:
         speak = contextlib.nullcontext()
     try:

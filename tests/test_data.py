@@ -1,10 +1,13 @@
 import hashlib
 import os
+import shutil
 import urllib.error
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from tqdm import tqdm
 
 from companion import checkpoints, data, metrics, strokes
 from companion.data import DataError
@@ -100,6 +103,25 @@ def test_a_download_cut_short_leaves_nothing(folder, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.MNIST", cut_short)
     assert data._real_mnist() is None
     assert list(folder.iterdir()) == []
+
+
+def test_a_download_lands_whole_and_quietly(tiny_mnist, folder, monkeypatch, capsys, tmp_path):
+    read, source = torchvision.datasets.MNIST, tmp_path / "remote"
+    (folder / "MNIST").rename(source)
+
+    def fetch(root, train=True, download=False):
+        if download:
+            for _ in tqdm(range(3)):  # as torchvision shows a bar
+                print("Extracting")
+            shutil.copytree(source, os.path.join(root, "MNIST"))
+            return None
+        return read(root, train=train)
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fetch)
+    assert data.mnist().name == "mnist"
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 1 and not shown.err
+    assert [path.name for path in folder.iterdir()] == ["MNIST"]
 
 
 def test_embedded_looks_nowhere(tiny_mnist, monkeypatch):

@@ -8,6 +8,7 @@ above 1 says that the second way, `fit`, is the faster.
 import argparse
 import contextlib
 import importlib.util
+import io
 import logging
 import resource
 import statistics
@@ -141,7 +142,7 @@ def with_pythae(model: nn.Module, images: torch.Tensor, batch: int, epochs: int 
             return ModelOutput(reconstruction=self.net(z).sigmoid().view(-1, 1, 28, 28))
 
     logging.disable()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(None):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         settings = BaseTrainerConfig(
             output_dir=folder,
             num_epochs=epochs,
