@@ -165,8 +165,9 @@ def test_pen_digits_are_seeded_balanced_and_centred_as_mnist_is():
     assert labels.bincount().tolist() == [50] * 10
     ink = images[:, 0].double()
     assert (ink[:, :2].sum() + ink[:, :, :2].sum()) / ink.sum() < 0.01  # the edges are empty
-    centre = (ink.sum(1) * torch.arange(28)).sum(1) / ink.sum((1, 2))
-    assert (centre - 13.5).abs().median() < 1
+    for axis, limit in ((1, 0.6), (2, 0.95)):  # columns, rows: mean distance from the middle
+        centre = (ink.sum(axis) * torch.arange(28)).sum(1) / ink.sum((1, 2))
+        assert (centre - 13.5).abs().mean() < limit
 
 
 def test_a_judge_of_each_kind_of_digits_reads_the_other():

@@ -56,6 +56,12 @@ def test_the_variance_pca_discards_is_its_training_error(pictures):
     assert error == pytest.approx(pca.variance[5:].sum().item() / 36, rel=1e-4)
 
 
+def test_pca_of_more_images_than_one_part_holds():
+    images = torch.rand(12_500, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    wanted = torch.linalg.eigvalsh(images.flatten(1).double().T.cov(correction=0)).flip(0)
+    assert torch.allclose(metrics.PCA(images).variance, wanted)
+
+
 def test_principal_angles_are_scipys():
     generator = torch.Generator().manual_seed(1)
     a, b = torch.randn(2, 3, 9, generator=generator, dtype=torch.float64)
