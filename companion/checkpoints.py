@@ -51,7 +51,7 @@ def fit_or_load(
     file = f"{name}.{source}.safetensors"
     wanted = fingerprint(model, data, settings)
     why = "no checkpoint"
-    retrain = retrain or is_retraining(name)
+    anew, retrain = retrain, retrain or is_retraining(name)  # a cut-off companion.retrain goes on
     for folder in () if retrain else (TRAINED, COMMITTED):
         if (folder / file).exists():
             meta = read_metadata(folder / file)
@@ -64,8 +64,8 @@ def fit_or_load(
             why = ", ".join(changes)
     print(f"{name}: training on {source} ({'as asked' if retrain else why})")
     unfinished = TRAINED / f"{name}.{source}.{digest(json.dumps(wanted))}.unfinished.safetensors"
-    if retrain:
-        unfinished = None
+    if anew and unfinished.exists():
+        unfinished.unlink(missing_ok=True)
     history = fit(model, data, resume=unfinished, **settings)
     if history.interrupted:
         print(f"{name}: not saved, because it was interrupted")
@@ -73,7 +73,7 @@ def fit_or_load(
     model.load_state_dict({key: half(value) for key, value in model.state_dict().items()})
     if os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
         save(model, history, wanted, (COMMITTED if is_retraining(name) else TRAINED) / file)
-        if unfinished and unfinished.exists():
+        if unfinished.exists():
             unfinished.unlink()
     return model, history
 
@@ -125,7 +125,7 @@ def read_metadata(path: Path) -> dict:
             note = json.loads((file.metadata() or {}).get("companion", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {mend}.") from None
-    if note.get("format") != FORMAT:
+    if not isinstance(note, dict) or note.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this project: {mend}.")
     return note
 

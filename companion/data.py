@@ -140,7 +140,7 @@ def pen_digits() -> Images:
             parts |= {split: images.numpy(), f"{split}_labels": labels.numpy()}
         return parts
 
-    origin = "drawn from pen strokes, because MNIST was not found and not to be downloaded"
+    origin = "drawn from pen strokes, because MNIST was not found and not downloaded"
     return Images("strokes", **cached("strokes-1", make), origin=origin)
 
 

@@ -34,9 +34,7 @@ def keep(path: Path | None, model, turns, history, epoch: int, rank: int = 0) ->
     note = json.dumps(
         {"epoch": epoch, "history": asdict(history), "steps": turns[0].schedule.last_epoch}
     )
-    with contextlib.suppress(
-        OSError
-    ):  # where nothing can be written, training goes on all the same
+    with contextlib.suppress(OSError):  # a folder that cannot be written does not end training
         write_atomically(path, lambda temporary: save_file(tensors, temporary, {"companion": note}))
 
 

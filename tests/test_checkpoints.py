@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from companion import resume
 from companion.checkpoints import (
     CheckpointError,
     bare_source,
@@ -148,7 +149,8 @@ def test_a_truncated_checkpoint_is_refused_by_name_and_left_alone(folder, points
 
 
 @pytest.mark.parametrize(
-    "metadata", [None, {"format": "pt"}, {"companion": "{}"}, {"companion": "{"}]
+    "metadata",
+    [None, {"format": "pt"}, {"companion": "{}"}, {"companion": "{"}, {"companion": "[]"}],
 )
 def test_a_foreign_checkpoint_is_refused_by_name(folder, points, metadata):
     path = committed(folder, points)
@@ -185,6 +187,30 @@ def test_companion_retrain_writes_the_committed_one(folder, points, monkeypatch)
     monkeypatch.setenv("COMPANION_RETRAIN", "u")
     use(points, lr=1e-3)
     assert (folder / "trained" / "t" / path.name).exists()
+
+
+def test_a_cut_off_run_goes_on_also_for_companion_retrain(folder, points, monkeypatch, capsys):
+    monkeypatch.setattr(resume, "EVERY", 0)
+    monkeypatch.setenv("COMPANION_RETRAIN", "t/mo")
+
+    class Stops(Model):
+        left = 10
+
+        def loss(self, x):
+            Stops.left -= 1
+            if Stops.left == 0:
+                raise KeyboardInterrupt
+            return super().loss(x)
+
+    use(points, Stops(), epochs=5)  # four steps an epoch: stopped in the third
+    use(points, Stops(), epochs=5)
+    assert "Going on after epoch 2" in capsys.readouterr().out
+    assert [path.name for path in (folder / "trained" / "t").iterdir()] == []
+    assert (folder / "checkpoints" / "t" / "model.points.safetensors").exists()
+    Stops.left = 10
+    use(points, Stops(), epochs=5)
+    use(points, Stops(), epochs=5, retrain=True)  # asked for by name: from the start
+    assert "Going on" not in capsys.readouterr().out
 
 
 def test_an_interrupted_run_saves_nothing(folder, points, capsys):
