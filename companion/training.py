@@ -4,6 +4,7 @@
 pixels and axes and averaged over the batch. "loss" is what is minimised.
 """
 
+import atexit
 import math
 import os
 import signal
@@ -195,6 +196,9 @@ def processes(batch: int, device: torch.device) -> tuple[int, int]:
         signal.signal(signal.SIGTERM, other_stopped)  # so torchrun ends those that are left
         backend = "nccl" if device.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timedelta(minutes=5))
+        atexit.register(
+            torch.distributed.destroy_process_group
+        )  # or its threads may abort the exit
     return torch.distributed.get_rank(), world
 
 
