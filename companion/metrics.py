@@ -158,3 +158,111 @@ def readable_share(judge: nn.Module, images: torch.Tensor, confidence: float = 0
     """Share of `images` (float, [0, 1]) that the judge reads as some digit surely enough, in %."""
     top = over(judge, images.clamp(0, 1)).softmax(-1).amax(-1)
     return 100 * (top > confidence).double().mean().item()
+
+
+def mixture_log_prob(x: torch.Tensor, centres: torch.Tensor, sigma: float) -> torch.Tensor:
+    """log p(x) in nats under equally likely Gaussians N(centre, sigma² I): (B, D), (K, D) -> (B,)."""
+    squares = (x[:, None] - centres).square().sum(-1)  # (B, K)
+    normaliser = len(centres) * (2 * math.pi * sigma**2) ** (x.shape[1] / 2)
+    return (-squares / (2 * sigma**2)).logsumexp(1) - math.log(normaliser)
+
+
+def mixture_score(x: torch.Tensor, centres: torch.Tensor, sigma: float) -> torch.Tensor:
+    """∇ log p(x) of the same mixture: towards each centre by its posterior share, over sigma²."""
+    squares = (x[:, None] - centres).square().sum(-1)  # (B, K)
+    shares = (-squares / (2 * sigma**2)).softmax(1)  # (B, K) p(centre | x)
+    return (shares @ centres - x) / sigma**2  # (B, D)
+
+
+@torch.no_grad()
+def sparsity(dictionary: nn.Module, activations: torch.Tensor) -> dict[str, float]:
+    """How a dictionary with `encode` and `decode` describes `activations` (N, D), float.
+
+    {"L0": active features an item, "variance": share of the variance explained in %, "dead": share
+    of the features in % that no item of the whole set activates}. ValueError for an empty set or NaN.
+    """
+    if not len(activations):
+        raise ValueError("there are no activations: pass at least one row.")
+    if not activations.isfinite().all():
+        raise ValueError("activations hold NaN or infinite values: leave those rows out.")
+    active, error, alive = 0, 0.0, False
+    for x in activations.split(5000):
+        code = dictionary.encode(x)  # (B, F)
+        active += (code != 0).sum().item()
+        alive = alive | (code != 0).any(0)  # (F,)
+        error += (dictionary.decode(code) - x).double().square().sum().item()
+    total = (activations - activations.mean(0)).double().square().sum().item()
+    return {
+        "L0": active / len(activations),
+        "variance": 100 * (1 - error / total) if total else math.nan,
+        "dead": 100 * (~alive).double().mean().item(),
+    }
+
+
+def matched_cosines(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Cosine of each true direction (T, D) with the found one (F, D) matched to it: (T,).
+
+    The matching is one to one and has the largest sum (the Hungarian algorithm of SciPy), so that a
+    direction found twice counts once; a true one left without a partner counts 0.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    cosines = F.normalize(truth, dim=1) @ F.normalize(found, dim=1).T  # (T, F)
+    rows, columns = linear_sum_assignment(cosines.cpu().numpy(), maximize=True)
+    matched = torch.zeros(len(truth))
+    matched[rows] = cosines.cpu()[rows, columns]
+    return matched
+
+
+@torch.no_grad()
+def importance_weighted(
+    log_weights: Callable, images: torch.Tensor, samples: int, batch: int = 100, chunk: int = 50
+) -> torch.Tensor:
+    """log p(x) from below, by `samples` importance weights an image, in nats: (N,).
+
+    log_weights: (x (B, ...), k) -> (k, B) draws of log p(x, z) - log q(z | x). The bound is the log of
+    the weights' mean (Burda, Grosse and Salakhutdinov 2016, eq. 8); with one sample it is the ELBO.
+    Weights are added up `chunk` at a time, so that any number of samples fits the memory. ValueError
+    for less than one sample.
+    """
+    if samples < 1:
+        raise ValueError(f"samples={samples}: the bound needs at least one importance sample.")
+    bounds = []
+    for part in images.split(batch):
+        x, total = to_float(part), None
+        for start in range(0, samples, chunk):
+            weights = log_weights(x, min(chunk, samples - start)).double().logsumexp(0)  # (B,)
+            total = weights if total is None else torch.logaddexp(total, weights)
+        bounds.append(total - math.log(samples))
+    return torch.cat(bounds)
+
+
+def active_units(means: torch.Tensor, threshold: float = 0.01) -> int:
+    """How many axes of posterior means (N, M) vary over the data by more than `threshold`.
+
+    The variance of E[z | x] over x, as in Burda, Grosse and Salakhutdinov 2016.
+    """
+    return int((means.double().var(0) > threshold).sum())
+
+
+@torch.no_grad()
+def mutual_information(
+    means: torch.Tensor, log_vars: torch.Tensor, seed: int = 0, batch: int = 100
+) -> float:
+    """I(x; z) in nats under Gaussian posteriors (N, M) of N images, each equally likely.
+
+    E log q(z | x) - E log q(z), with q(z) the exact mixture of all N posteriors and one draw of z for
+    each (Hoffman and Johnson 2016). It cannot exceed log N.
+    """
+    means, log_vars = means.double(), log_vars.double()  # far means would cancel in float32
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(means.shape, generator=generator).to(means)
+    draws = means + (log_vars / 2).exp() * noise  # (N, M)
+    own = -(noise.square() + log_vars).sum(1) / 2  # (N,) the constant of both terms left out
+    precision = (-log_vars).exp()  # (N, M)
+    constant = -((means.square() * precision) + log_vars).sum(1) / 2  # (N,)
+    total = 0.0
+    for z, mine in zip(draws.split(batch), own.split(batch), strict=True):
+        cross = z @ (means * precision).T - z.square() @ precision.T / 2 + constant  # (B, N)
+        total += (mine - cross.logsumexp(1)).sum().item()
+    return total / len(means) + math.log(len(means))

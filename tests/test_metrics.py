@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -104,3 +106,139 @@ def test_jitter_keeps_the_ink_and_moves_it():
     assert y.shape == x.shape and not torch.equal(x, y)
     ratio = y.sum((1, 2, 3)) / 32
     assert ratio.min() > 0.8 and ratio.max() < 1.25
+
+
+def test_mixture_density_and_score_are_those_of_torch_and_autograd():
+    torch.manual_seed(0)
+    centres, x = torch.randn(7, 2).double(), torch.randn(50, 2).double().requires_grad_()
+    weights = torch.distributions.Categorical(torch.ones(7).double())
+    parts = torch.distributions.Independent(torch.distributions.Normal(centres, 0.3), 1)
+    library = torch.distributions.MixtureSameFamily(weights, parts).log_prob(x)
+    (score,) = torch.autograd.grad(library.sum(), x)
+    assert torch.allclose(metrics.mixture_log_prob(x, centres, 0.3), library)
+    assert torch.allclose(metrics.mixture_score(x, centres, 0.3), score)
+
+
+class Axes(torch.nn.Module):
+    """A dictionary whose features are the first three axes; a fourth never speaks."""
+
+    def encode(self, x):
+        return torch.cat([x[:, :3].relu(), torch.zeros(len(x), 1)], 1)
+
+    def decode(self, code):
+        return torch.nn.functional.pad(code[:, :3], (0, 1))
+
+
+def test_sparsity_counts_over_the_whole_set():
+    x = torch.zeros(12_000, 4)
+    x[0, 0], x[-1, 1], x[:, 3] = 2.0, 1.0, 1.0  # axis 2 never speaks; axis 3 is missed, constantly
+    x[5, 3] = 3.0
+    found = metrics.sparsity(Axes(), x)
+    total = ((x - x.mean(0)) ** 2).sum().item()
+    lost = (x[:, 3] ** 2).sum().item()
+    assert found["L0"] == pytest.approx(2 / 12_000) and found["dead"] == 50
+    assert found["variance"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(torch.zeros(0, 4), "no activations"), (torch.full((3, 4), float("nan")), "NaN")],
+)
+def test_sparsity_refuses_what_it_cannot_measure(rows, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.sparsity(Axes(), rows)
+
+
+def test_matched_cosines_count_a_direction_once():
+    truth = torch.eye(4)[:3]
+    doubled = torch.stack([truth[0], truth[0] * 5, truth[1], truth[3 - 1] + truth[1]])
+    assert torch.allclose(metrics.matched_cosines(truth[[2, 0, 1]], truth), torch.ones(3))
+    assert metrics.matched_cosines(doubled, truth).tolist() == pytest.approx([1, 1, 0.5**0.5])
+    assert metrics.matched_cosines(truth[:1], truth).tolist() == [1, 0, 0]  # too few: the rest 0
+    # taken greedily, the first would have the second's partner and leave it almost nothing
+    near = torch.tensor([[1.0, 0.1, 0], [1.0, 0.0, 0.5]])
+    assert metrics.matched_cosines(near, torch.eye(3)[[0, 2]])[1] > 0.4
+
+
+class LinearGaussian:
+    """z ~ N(0, I), x | z ~ N(W z, s² I): everything is known in closed form."""
+
+    def __init__(self, pixels=6, axes=2, s=0.7):
+        generator = torch.Generator().manual_seed(0)
+        self.w, self.s = torch.randn(pixels, axes, generator=generator).double(), s
+        eye = torch.eye(axes).double()
+        self.posterior = torch.linalg.inv(eye + self.w.T @ self.w / s**2)  # covariance
+
+    def log_p(self, x):
+        covariance = self.w @ self.w.T + self.s**2 * torch.eye(len(self.w))
+        mean = torch.zeros(len(self.w)).double()
+        return torch.distributions.MultivariateNormal(mean, covariance).log_prob(x)
+
+    def log_weights(self, x, k, spread=1.0):
+        """Draws from the exact posterior, its covariance enlarged by `spread`."""
+        mean = x.double() @ self.w @ self.posterior / self.s**2
+        q = torch.distributions.MultivariateNormal(mean, spread * self.posterior)
+        z = q.sample((k,))  # (k, B, M)
+        prior = torch.distributions.Normal(0, 1).log_prob(z).sum(-1)
+        likelihood = torch.distributions.Normal(z @ self.w.T, self.s).log_prob(x).sum(-1)
+        return prior + likelihood - q.log_prob(z)
+
+
+def test_at_the_exact_posterior_one_sample_gives_log_p():
+    truth, x = LinearGaussian(), torch.randn(250, 6, generator=torch.Generator().manual_seed(1))
+    bound = metrics.importance_weighted(truth.log_weights, x, samples=1)
+    assert torch.allclose(bound, truth.log_p(x.double()), atol=1e-9)
+
+
+def test_more_samples_tighten_the_bound_towards_log_p():
+    torch.manual_seed(0)
+    truth, x = LinearGaussian(), torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
+    wide = lambda x, k: truth.log_weights(x, k, spread=2.0)  # noqa: E731
+    gaps = [
+        (truth.log_p(x.double()) - metrics.importance_weighted(wide, x, k)).mean().item()
+        for k in (1, 10, 1000)
+    ]
+    exact = (2 - 1) - math.log(2)  # KL(N(0, 2S) ‖ N(0, S)) in two axes: (2·2 - 2 - 2 log 2) / 2
+    assert gaps[0] == pytest.approx(exact, abs=0.15)
+    assert gaps[0] > gaps[1] > gaps[2] and abs(gaps[2]) < 0.01
+
+
+def test_the_bound_is_streamed_and_counts_every_sample_once():
+    asked = []
+
+    def log_weights(x, k):
+        asked.append((len(x), k))
+        return torch.arange(1.0, k + 1)[:, None].log().expand(k, len(x))
+
+    bound = metrics.importance_weighted(log_weights, torch.zeros(7, 2), 5, batch=4, chunk=2)
+    assert asked == [(4, 2), (4, 2), (4, 1), (3, 2), (3, 2), (3, 1)]
+    assert torch.allclose(bound, torch.full((7,), math.log((1 + 2 + 1 + 2 + 1) / 5)).double())
+
+
+@pytest.mark.parametrize("samples", [0, -3])
+def test_no_samples_no_bound(samples):
+    with pytest.raises(ValueError, match="at least one importance sample"):
+        metrics.importance_weighted(lambda x, k: x, torch.zeros(3, 2), samples)
+
+
+def test_active_units_count_means_that_move():
+    means = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1.0, 0.15, 0.05]
+    )
+    assert metrics.active_units(means) == 2
+    assert metrics.active_units(means + 100) == 2
+
+
+def test_mutual_information_of_far_and_of_equal_posteriors():
+    far = 100 * torch.arange(20.0)[:, None].expand(20, 2)
+    small = torch.full((20, 2), -2.0)
+    assert metrics.mutual_information(far, small) == pytest.approx(math.log(20), abs=1e-4)
+    same = torch.zeros(20, 2)
+    assert metrics.mutual_information(same, small) == pytest.approx(0, abs=1e-5)
+
+
+def test_mutual_information_of_a_gaussian_channel():
+    """Means N(0, 1) and noise of variance v in each of two axes: I = log(1 + 1/v) nats in all."""
+    means = torch.randn(8000, 2, generator=torch.Generator().manual_seed(1))
+    value = metrics.mutual_information(means, torch.full((8000, 2), math.log(0.25)))
+    assert value == pytest.approx(math.log(5), abs=0.05)
