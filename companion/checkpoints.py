@@ -156,6 +156,8 @@ def fingerprint(model: nn.Module, data, settings: dict) -> dict[str, str]:
         for key, value in vars(part).items() if type(part) in own else ():
             if isinstance(value, int | float | str) and key != "training" and key[0] != "_":
                 marks[f"{part_name}.{key}".strip(".")] = repr(value)
+            elif is_function(value) and is_ours(value):
+                add_code(marks, value)
     marks |= {key: repr(value) for key, value in (defaults() | settings).items()}
     for harmless in ("progress", "resume"):
         marks.pop(harmless, None)

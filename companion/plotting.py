@@ -92,3 +92,23 @@ def code_map(codes: torch.Tensor, labels: torch.Tensor, title: str = "") -> None
     axis.set(xlabel="code axis 1", ylabel="code axis 2", title=title)
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     plt.show()
+
+
+def arrows(places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Tensor) -> None:
+    """Arrow fields (P, 2) at the same places (P, 2), side by side at one scale, with data as dots."""
+    _, axes = plt.subplots(1, len(fields), figsize=(4.4 * len(fields), 4.2), sharey=True)
+    for axis, (name, field) in zip(np.atleast_1d(axes), fields.items(), strict=True):
+        axis.plot(*dots.cpu().T, ".", color=COLOURS[1], markersize=4)
+        axis.quiver(*places.cpu().T, *field.cpu().T, angles="xy", scale_units="xy", scale=1)
+        axis.set(title=name, aspect="equal")
+    plt.show()
+
+
+def frontier(lines: dict[str, list], xlabel: str, ylabel: str, **scale) -> None:
+    """Trade-offs {name: [x values, y values]}, a marked line each, in one picture."""
+    _, axis = plt.subplots(figsize=(5, 3.2))
+    for (name, (x, y)), marker in zip(lines.items(), "osD^v", strict=False):
+        axis.plot(x, y, marker=marker, label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
+    axis.legend()
+    plt.show()

@@ -261,6 +261,13 @@ def training_tensors(data, batch: int, labels: bool = False) -> tuple[torch.Tens
             raise TrainingError(f"data has {len(parts[0])} items but {len(part)} labels.")
     if parts[0].dtype not in (torch.uint8, torch.float32):
         raise TrainingError(f"data is {parts[0].dtype}: pass uint8 pixels, or float32 by .float().")
+    if not len(parts[0]):
+        raise TrainingError("data has no items: nothing to learn from.")
+    if parts[0].is_floating_point() and not parts[0].isfinite().all():
+        first = (~parts[0].isfinite()).flatten(1).any(1).nonzero()[0].item()
+        raise TrainingError(
+            f"data is NaN or infinite, first in item {first}: leave such items out."
+        )
     if not 0 < batch <= len(parts[0]):
         raise TrainingError(
             f"batch={batch}, but there are {len(parts[0])} items: choose 1 to that."

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import ipywidgets
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from companion.data import tile, to_float, to_uint8
 from companion.metrics import Gaussian, effects
@@ -202,3 +202,107 @@ def family_slider(models: dict, images: torch.Tensor, label: str, text: str = ""
         options=list(models), description=label, layout={"width": "380px"}
     )
     return Panel(draw, {"setting": choice}, text=text or f"A slider over {label}.")
+
+
+def frames(pictures: dict, label: str, columns: int = 8, text: str = "") -> Panel:
+    """A slider over pictures made beforehand: {setting: images (K, C, H, W)}, `columns` a row."""
+    tiled = {}
+    for setting, images in pictures.items():
+        tiled[setting] = tile(images.unflatten(0, (-1, columns)))
+    choice = ipywidgets.SelectionSlider(
+        options=list(tiled), description=label, layout={"width": "380px"},
+        style={"description_width": "110px"},
+    )  # fmt: skip
+    return Panel(lambda setting: (tiled[setting], ""), {"setting": choice}, text=text or label)
+
+
+def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor) -> Panel:
+    """A strength for each corruption {name: corrupt(x, strength)}, and what its denoiser returns.
+
+    Rows: the clean `images` (K, C, H, W), then for each corruption the spoilt ones and the denoised.
+    """
+    clean = to_float(images)
+
+    @torch.no_grad()
+    def draw(**strengths):
+        rows, words = [clean], []
+        for name, corrupt in corruptions.items():
+            with torch.random.fork_rng([clean.device] if clean.is_cuda else []):
+                torch.manual_seed(0)  # the same noise at every strength: only the slider moves
+                spoilt = corrupt(clean, strengths[name])
+            rows += [spoilt, denoisers[name](spoilt)]
+            error = (rows[-1].clamp(0, 1) - clean).square().mean()
+            words.append(f"{name}: {-10 * error.log10():.1f} dB")
+        return tile(torch.stack(rows)), "denoised, " + ", ".join(words)
+
+    controls = {name: slider(name, 0, 1, 0.4) for name in corruptions}
+    return Panel(draw, controls, text="A slider for the strength of each corruption.")
+
+
+def feature_clamp(
+    judge, dictionary, scale: float, names: dict[int, str], images: torch.Tensor, most: float = 3.0
+) -> Panel:
+    """Hold one feature of a dictionary on a classifier's activations and watch the ten logits.
+
+    judge: `features` (B, C, H, W) -> (B, A) and `head` (B, A) -> (B, 10). dictionary: on activations
+    divided by `scale`. names: the features to choose from, {number: label}. The picture shows the
+    image, the logits as they are (grey) and with the feature at the slider's value (blue).
+    """
+    clean = to_float(images)
+    with torch.no_grad():
+        activations = judge.features(clean) / scale  # (K, A)
+        codes = dictionary.encode(activations)  # (K, F)
+        directions = dictionary.directions()  # (F, A)
+
+    @torch.no_grad()
+    def draw(feature, value, image):
+        change = (value - codes[image, feature]) * directions[feature]
+        rows = torch.stack([activations[image], activations[image] + change])
+        logits = judge.head(scale * rows).cpu()  # (2, 10)
+        chances = logits.softmax(1).amax(1)
+        before, after = logits.argmax(1).tolist()
+        text = f"read as {before} ({chances[0]:.0%}), now as {after} ({chances[1]:.0%})"
+        return beside(tile(clean[image][None, None]), bars(logits.numpy())), text
+
+    wide = {"layout": {"width": "380px"}, "style": {"description_width": "110px"}}
+    controls = {
+        "feature": ipywidgets.Dropdown(
+            options=[(label, number) for number, label in names.items()],
+            description="feature",
+            **wide,
+        ),
+        "value": slider("held at", 0, most),
+        "image": ipywidgets.IntSlider(
+            value=0, min=0, max=len(images) - 1, description="image", **wide
+        ),
+    }
+    return Panel(draw, controls, text="A slider that holds a feature and moves the logits.")
+
+
+BAR = 224  # the side of the bar picture in pixels
+
+
+def bars(logits: np.ndarray) -> np.ndarray:
+    """Logits before and after (2, 10) as pairs of bars, zero in the middle: (BAR, BAR, 3) uint8."""
+    pitch = BAR // 10
+    page = Image.new("RGB", (BAR, BAR), "white")
+    for digit in range(10):
+        ImageDraw.Draw(page).text((digit * pitch + 8, BAR - 12), str(digit), fill="black")
+    picture = np.array(page)
+    unit = (BAR // 2 - 14) / max(20.0, np.abs(logits).max())
+    for digit in range(10):
+        for row, colour in enumerate(((190, 190, 190), (0, 114, 178))):
+            end = BAR // 2 - round(float(logits[row, digit]) * unit)
+            top, bottom = sorted((end, BAR // 2))
+            left = digit * pitch + 3 + row * (pitch // 2 - 2)
+            picture[top : bottom + 1, left : left + pitch // 2 - 3] = colour
+    return picture
+
+
+def beside(image: np.ndarray, chart: np.ndarray) -> np.ndarray:
+    """A grey image (H, W) enlarged to the height of a colour chart and put to its left."""
+    zoom = max(1, len(chart) // len(image))
+    large = image.repeat(zoom, 0).repeat(zoom, 1)
+    side = np.full((len(chart), large.shape[1] + 8, 3), 255, np.uint8)
+    side[: len(large), : large.shape[1]] = large.reshape(*large.shape[:2], -1)
+    return np.concatenate([side, chart], 1)

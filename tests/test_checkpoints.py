@@ -95,6 +95,21 @@ def test_a_constant_that_the_loss_reads_counts(points, monkeypatch):
     assert differences(old, new) == ["SCALE 1.0 -> 3.0"]
 
 
+def half_of(x):
+    return x / 2
+
+
+def third_of(x):
+    return x / 3
+
+
+def test_a_function_that_a_model_was_given_counts(points):
+    first, second = Model(), Model()
+    first.corrupt, second.corrupt = half_of, third_of
+    changes = differences(fingerprint(first, points, {}), fingerprint(second, points, {}))
+    assert changes == ["code of half_of changed", "code of third_of changed"]
+
+
 def test_other_data_count(points):
     old = fingerprint(Model(), points, {})
     new = fingerprint(Model(), points.train[:150], {})

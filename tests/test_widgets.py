@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.stats import chi2
 
 from companion import widgets
-from companion.metrics import Gaussian
+from companion.corruption import CORRUPTIONS
+from companion.metrics import Gaussian, Judge
 from companion.networks import Decoder, Encoder
 
 
@@ -150,3 +151,80 @@ def test_without_a_kernel_the_page_shows_words(codes):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["text/plain"].startswith("[Sliders over the code")
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_frames_show_the_pictures_made_beforehand():
+    pictures = {f"σ = {k}": torch.rand(6, 1, 5, 5) for k in range(3)}
+    panel = widgets.frames(pictures, "noise left", columns=3)
+    panel.set(setting="σ = 2")
+    wanted = widgets.tile(pictures["σ = 2"].unflatten(0, (2, 3)))
+    zoom = len(shown(panel)) // len(wanted)
+    assert np.array_equal(shown(panel)[::zoom, ::zoom], wanted)
+
+
+def test_a_corruption_slider_spoils_by_its_own_strength_alone():
+    denoisers = {name: torch.nn.Identity() for name in CORRUPTIONS}
+    images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
+    panel = widgets.corruption_sliders(denoisers, CORRUPTIONS, images)
+    panel.set(**{name: 0.0 for name in CORRUPTIONS})
+    rows = [row[:28, :115] for row in np.split(shown(panel)[:202], range(29, 200, 29))]
+    assert all(np.array_equal(row, rows[0]) for row in rows)
+    panel.set(masking=1.0)
+    rows = [row[:28, :115] for row in np.split(shown(panel)[:202], range(29, 200, 29))]
+    changed = [not np.array_equal(row, rows[0]) for row in rows]
+    assert changed == [False, False, False, True, True, False, False]
+    assert rows[3].max() == 255 and (rows[3] == 0).mean() > 0.95  # the white gaps are not masked
+    assert "masking: 6.0 dB" in panel.readout.value  # -10 log10 of (128/255)²
+
+
+class Words(torch.nn.Module):
+    """A dictionary of four activations: its features are the axes."""
+
+    def encode(self, x):
+        return x.relu()
+
+    def directions(self):
+        return torch.eye(4)
+
+
+class Reader(torch.nn.Module):
+    """A classifier whose activations are four pixels, and logits 0 to 3 these activations."""
+
+    def features(self, x):
+        return x[:, 0, 0, :4]
+
+    def head(self, h):
+        return torch.nn.functional.pad(h, (0, 6))
+
+
+def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
+    images = torch.zeros(2, 1, 28, 28)
+    images[0, 0, 0, 1], images[1, 0, 0, 2] = 0.5, 1.0
+    panel = widgets.feature_clamp(Reader(), Words(), 0.1, {3: "three", 1: "one"}, images, most=90)
+    panel.set(feature=3, value=0.0, image=0)
+    assert panel.readout.value.startswith("read as 1") and ", now as 1" in panel.readout.value
+    panel.set(value=60.0)  # 60 × 0.1 = 6 on activation 3, beside 0.5 on activation 1
+    chance = np.exp(6) / (np.exp(6) + np.exp(0.5) + 8)
+    assert panel.readout.value.endswith(f"now as 3 ({chance:.0%})")
+    blue = (shown(panel)[:, -widgets.BAR :] == (0, 114, 178)).all(-1)
+    columns = blue[:, 3 * (widgets.BAR // 10) : 4 * (widgets.BAR // 10)]
+    assert columns.sum() > 2 * blue.sum() / 3  # the tallest blue bar is the digit's
+    panel.set(image=1)
+    assert panel.readout.value.startswith("read as 2")
+
+
+def test_the_new_sliders_move_within_16_ms(monkeypatch):
+    skeleton = torch.nn.Sequential(Encoder(256), Decoder(256)).eval()
+    images = torch.rand(8, 1, 28, 28)
+    denoisers = {name: skeleton for name in CORRUPTIONS}
+    spoiling = widgets.corruption_sliders(denoisers, CORRUPTIONS, images)
+    judge = Judge().eval()
+    clamp = widgets.feature_clamp(judge, AllWords(), 1.0, {0: "zero"}, images)
+    monkeypatch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: 1 / 0)
+    assert median_ms(spoiling, "masking") <= 16
+    assert median_ms(clamp, "value") <= 16
+
+
+class AllWords(Words):
+    def directions(self):
+        return torch.eye(128)
