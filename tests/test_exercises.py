@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from companion import exercises
 from companion.exercises import EXERCISES, check, solution
@@ -53,7 +54,65 @@ WRONG = {
         "The shape is": lambda x: x,
         "wrong order": lambda x: torch.nn.functional.pixel_unshuffle(x, 2).flip(1),
     },
+    "31.2.1": {
+        "should go": lambda x, s, dice: x * (dice < s),
+        "dropout": lambda x, s, dice: x * (dice >= s) / (1 - s),
+        "multiply x by it": lambda x, s, dice: dice >= s,
+        "whole images": lambda x, s, dice: x * (dice[:, :1, :1, :1] >= s),
+        "The shape is": lambda x, s, dice: x[dice >= s],
+        "leave the others": lambda x, s, dice: x,
+    },
+    "31.2.2": {
+        "sign": lambda r, x, s: (x - r) / s**2,
+        "divide by σ²": lambda r, x, s: r - x,
+        "divided by σ:": lambda r, x, s: (r - x) / s,
+        "multiplied by σ²": lambda r, x, s: (r - x) * s**2,
+        "Solve": lambda r, x, s: r,
+    },
+    "31.2.3": {
+        "Negative values": lambda u, k: torch.where(u >= u.topk(k, 1).values[:, -1:], u, 0.0),
+        "absolute value": lambda u, k: torch.where(u.abs() >= u.abs().topk(k, 1).values[:, -1:], u, 0.0),
+        "whole batch": lambda u, k: u.relu() * (u >= u.flatten().topk(k * len(u)).values[-1]),
+        "keep the values": lambda u, k: exercises.keep_largest(u, k) > 0,
+        "Nothing was left out": lambda u, k: u.relu(),
+        "The shape is": lambda u, k: u.topk(k, 1).values,
+        "in their places": lambda u, k: exercises.keep_largest(-u, k),
+    },
+    "31.2.4": {
+        "averaged over the units": lambda a, t: exercises.sparsity_price(a, t) / a.shape[1],
+        "exchanged": lambda a, t: (a.mean(0) * (a.mean(0) / t).log() + (1 - a.mean(0)) * ((1 - a.mean(0)) / (1 - t)).log()).sum(),
+        "being off": lambda a, t: (t * (t / a.mean(0)).log()).sum(),
+        "over the batch first": lambda a, t: (t * (t / a).log() + (1 - t) * ((1 - t) / (1 - a)).log()).sum(1).mean(),
+        "in bits": lambda a, t: exercises.sparsity_price(a, t) / math.log(2),
+        "Return a scalar": lambda a, t: a.mean(0),
+        "Sum over units": lambda a, t: a.mean(),
+    },
+    "31.2.5": {
+        "nearest centre": lambda x, c, s: c[torch.cdist(x, c).argmin(1)],
+        "count the same": lambda x, c, s: c.mean(0).expand_as(x),
+        "You divided by 2σ": lambda x, c, s: exercises.best_guess(x, c, s**0.5),
+        "factor ½": lambda x, c, s: exercises.best_guess(x, c, s / 2**0.5),
+        "distances": lambda x, c, s: (-torch.cdist(x, c) / (2 * s**2)).softmax(1) @ c,
+        "sign of the exponent": lambda x, c, s: (torch.cdist(x, c) ** 2 / (2 * s**2)).softmax(1) @ c,
+        "The shape is": lambda x, c, s: torch.cdist(x, c),
+        "Weigh the centres": lambda x, c, s: x,
+    },
+    "31.2.6": {
+        "counted for two": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).amax(1).mean(),
+        "best true one of each": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).amax(0).mean(),
+        "dropped the signs": lambda f, t: exercises.mean_max_cosine(f.abs(), t),
+        "inner products": lambda f, t: matched_products(f, t),
+        "smallest sum": lambda f, t: -exercises.mean_max_cosine(-f, t),
+        "Return one number": lambda f, t: f,
+        "one-to-one": lambda f, t: 0.123,
+    },
 }  # fmt: skip
+
+
+def matched_products(found, truth):
+    products = truth @ found.T
+    rows, columns = linear_sum_assignment(products, maximize=True)
+    return products[rows, columns].mean()
 
 
 @pytest.mark.parametrize("number", EXERCISES)
