@@ -1,5 +1,6 @@
 """Weights on disk as safetensors, and the fingerprint that says which code they belong to."""
 
+import dis
 import hashlib
 import inspect
 import io
@@ -197,9 +198,10 @@ def add_code(marks: dict[str, str], function: FunctionType) -> None:
 
 
 def names_in(code: CodeType) -> set[str]:
-    """The global names that a code object and those nested in it may read."""
+    """The global names that a code object and those nested in it read; attributes are none."""
     nested = (names_in(part) for part in code.co_consts if isinstance(part, CodeType))
-    return set(code.co_names).union(*nested)
+    steps = dis.get_instructions(code)
+    return {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}.union(*nested)
 
 
 def bare_source(function: FunctionType) -> str:

@@ -95,6 +95,12 @@ def test_a_constant_that_the_loss_reads_counts(points, monkeypatch):
     assert differences(old, new) == ["SCALE 1.0 -> 3.0"]
 
 
+def test_a_global_that_shares_its_name_with_an_attribute_does_not_count(points, monkeypatch):
+    old = fingerprint(Model(), points, {})
+    monkeypatch.setattr(sys.modules[__name__], "encoder", 3.0, raising=False)
+    assert differences(old, fingerprint(Model(), points, {})) == []
+
+
 def half_of(x):
     return x / 2
 
