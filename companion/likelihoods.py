@@ -1,6 +1,6 @@
-"""Decoder likelihoods: -log p(x | z) of each image in nats, summed over channels and pixels.
+"""The two halves of the ELBO in nats: the KL to the prior, and decoder likelihoods -log p(x | z).
 
-Each takes images x (B, C, H, W) and the decoder's output, and returns (B,). ValueError where the
+Each likelihood is summed over channels and pixels; it takes images x (B, C, H, W) and the decoder's output, and returns (B,). ValueError where the
 output has another shape than the images, or the likelihood does not fit the pixels.
 """
 
@@ -8,6 +8,11 @@ import math
 
 import torch
 import torch.nn.functional as F
+
+
+def gaussian_kl(mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, exp(log_var)) ‖ N(0, I)) of each row: (B, M), (B, M) -> (B,) (Kingma 2014, app. B)."""
+    return (mean.square() + log_var.exp() - log_var - 1).sum(-1) / 2
 
 
 def bernoulli_nll(x: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

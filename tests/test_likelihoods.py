@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
-from companion.likelihoods import bernoulli_nll, discretised_logistic_nll, gaussian_nll
+from companion.likelihoods import (
+    bernoulli_nll,
+    discretised_logistic_nll,
+    gaussian_kl,
+    gaussian_nll,
+)
 
 
 @pytest.fixture
@@ -57,3 +62,17 @@ def test_a_far_mean_gives_a_finite_number_and_gradient():
 def test_wrong_channels_are_named(nll, output):
     with pytest.raises(ValueError, match="same channels and size"):
         nll(torch.zeros(5, 1, 4, 6), output, *[torch.tensor(0.0)][: nll is not bernoulli_nll])
+
+
+def test_kl_is_that_of_torch_and_of_a_monte_carlo_estimate():
+    torch.manual_seed(0)
+    mean, log_var = torch.randn(5, 3).double(), torch.randn(5, 3).double()
+    zero, one = torch.zeros(3).double(), torch.ones(3).double()
+    q, prior = Normal(mean, (log_var / 2).exp()), Normal(zero, one)
+    ours = gaussian_kl(mean, log_var)
+    library = torch.distributions.kl_divergence(q, prior).sum(-1)
+    assert torch.allclose(ours, library, atol=1e-12)
+    z = q.sample((100_000,))
+    draws = (q.log_prob(z) - prior.log_prob(z)).sum(-1)  # (S, 5)
+    error = draws.std(0) / len(draws) ** 0.5
+    assert ((draws.mean(0) - ours).abs() < 3 * error).all()

@@ -215,6 +215,26 @@ def test_the_bound_is_streamed_and_counts_every_sample_once():
     assert torch.allclose(bound, torch.full((7,), math.log((1 + 2 + 1 + 2 + 1) / 5)).double())
 
 
+def test_a_refined_posterior_is_the_exact_one_where_that_is_gaussian():
+    """Orthogonal axes make the exact posterior a diagonal Gaussian: then both gaps close."""
+    torch.manual_seed(0)
+    truth, x = LinearGaussian(), torch.randn(20, 6).double()
+    truth.w = torch.linalg.qr(truth.w)[0] * torch.tensor([2.0, 0.5])
+    precision = 1 + truth.w.square().sum(0) / truth.s**2  # (2,)
+    exact = x @ truth.w / truth.s**2 / precision
+
+    def nll(z):
+        return -torch.distributions.Normal(z @ truth.w.T, truth.s).log_prob(x).sum(-1)
+
+    start = torch.zeros(20, 2).double()
+    mean, log_var = metrics.refined_posterior(nll, start, start, steps=400)
+    found = torch.distributions.Normal(mean, (log_var / 2).exp())
+    wanted = torch.distributions.Normal(exact, precision**-0.5)
+    gap = torch.distributions.kl_divergence(found, wanted).sum(1)  # nats
+    assert gap.max() < 0.01
+    assert not start.any()  # the encoder's own posterior stays as it was
+
+
 @pytest.mark.parametrize("samples", [0, -3])
 def test_no_samples_no_bound(samples):
     with pytest.raises(ValueError, match="at least one importance sample"):
