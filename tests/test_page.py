@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -57,13 +58,14 @@ def lab(tmp_path):
         server.wait(20)
 
 
-def test_run_all_move_a_slider_and_the_picture_changes(lab, tmp_path):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:4])
+def test_run_all_move_a_slider_and_the_picture_changes(path, lab, tmp_path):
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", "--no-first-run"]
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.goto(f"{lab}/lab/tree/31.1_autoencoders.ipynb?reset")
+        page.goto(f"{lab}/lab/tree/{path.name}?reset")
         page.wait_for_selector(".jp-Notebook", timeout=60_000)
         page.get_by_text("| Idle").wait_for(timeout=60_000)  # the kernel listens
         page.get_by_text("Run", exact=True).first.click()
