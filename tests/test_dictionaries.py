@@ -80,11 +80,11 @@ def test_a_jump_passes_what_is_above_the_threshold_unchanged():
 
 
 def test_the_jumps_gradient_moves_thresholds_as_the_ramp_of_the_paper():
-    model = JumpReLU(6, 3, price=0.1, threshold=0.5, width=0.2)
-    pre = torch.tensor([[0.45, 0.55, 2.0]], requires_grad=True)
+    model = JumpReLU(6, 4, price=0.1, threshold=0.5, width=0.2)
+    pre = torch.tensor([[0.45, 0.55, 0.65, 2.0]], requires_grad=True)
     model.gate(pre).sum().backward()
     # d gate / d θ = -1/width within half a width of θ, else 0; θ = exp(log θ)
-    assert model.log_threshold.grad.tolist() == pytest.approx([-2.5, -2.5, 0])
+    assert model.log_threshold.grad.tolist() == pytest.approx([-2.5, -2.5, 0, 0])
     assert pre.grad is None  # the step has none for its input
 
 

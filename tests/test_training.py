@@ -128,6 +128,14 @@ def test_terms_that_come_and_go_are_named(images):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_data_that_are_not_finite_are_refused_with_the_place(value):
+    x = torch.rand(20, 4)
+    x[3, 1] = value
+    with pytest.raises(TrainingError, match="data is NaN or infinite, first in item 3"):
+        training_tensors(x, 5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_term_that_stops_being_finite_names_step_term_and_rate(images, value):
     class Bursts(Small):
         steps = 0

@@ -175,6 +175,10 @@ def test_a_corruption_slider_spoils_by_its_own_strength_alone():
     assert changed == [False, False, False, True, True, False, False]
     assert rows[3].max() == 255 and (rows[3] == 0).mean() > 0.95  # the white gaps are not masked
     assert "masking: 6.0 dB" in panel.readout.value  # -10 log10 of (128/255)²
+    panel.set(masking=0.0, Gaussian=0.5)
+    first = shown(panel)
+    panel.set(Gaussian=0.5)
+    assert np.array_equal(shown(panel), first)  # the noise stays while a slider does
 
 
 class Words(torch.nn.Module):
@@ -211,6 +215,9 @@ def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
     assert columns.sum() > 2 * blue.sum() / 3  # the tallest blue bar is the digit's
     panel.set(image=1)
     assert panel.readout.value.startswith("read as 2")
+    panel.set(feature=1, value=5.0, image=0)  # held where it is: 5 × 0.1 is the pixel's 0.5
+    before, after = panel.readout.value.removeprefix("read as ").split(", now as ")
+    assert before == after
 
 
 def test_the_new_sliders_move_within_16_ms(monkeypatch):
