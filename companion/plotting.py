@@ -84,14 +84,26 @@ def code_map(codes: torch.Tensor, labels: torch.Tensor, title: str = "") -> None
     codes, labels = codes.cpu().numpy(), labels.cpu().numpy()
     _, axis = plt.subplots(figsize=(5.2, 4.6))
     axis.scatter(*codes.T, c=[COLOURS[label] for label in labels], s=2, alpha=0.5, linewidths=0)
-    for digit in np.unique(labels):
-        place = np.median(codes[labels == digit], axis=0)
+    low, high = np.quantile(codes, (0.01, 0.99), axis=0)  # a few codes lie far out
+    digits = np.unique(labels)
+    places = np.stack([np.median(codes[labels == digit], axis=0) for digit in digits])
+    for digit, place in zip(digits, apart(places, 0.07 * (high - low)), strict=True):
         box = {"facecolor": "white", "edgecolor": COLOURS[digit], "boxstyle": "circle,pad=0.2"}
         axis.annotate(str(digit), place, ha="center", va="center", bbox=box)
-    low, high = np.quantile(codes, (0.01, 0.99), axis=0)  # a few codes lie far out
     axis.set(xlabel="code axis 1", ylabel="code axis 2", title=title)
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     plt.show()
+
+
+def apart(places: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Places (K, 2) pushed from each other until none lies in another's ellipse of radii `room`."""
+    places = places / room
+    for _ in range(100):
+        between = places[:, None] - places  # (K, K, 2)
+        distance = np.linalg.norm(between, axis=2) + 1e-9
+        push = np.clip(1 - distance, 0, None) / distance / 2
+        places = places + (push[:, :, None] * between).sum(1)
+    return places * room
 
 
 def arrows(places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Tensor) -> None:
@@ -100,7 +112,8 @@ def arrows(places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Te
     for axis, (name, field) in zip(np.atleast_1d(axes), fields.items(), strict=True):
         axis.plot(*dots.cpu().T, ".", color=COLOURS[1], markersize=4)
         axis.quiver(*places.cpu().T, *field.cpu().T, angles="xy", scale_units="xy", scale=1)
-        axis.set(title=name, aspect="equal")
+        axis.set(title=name, aspect="equal", xlabel="axis 1 of the plane")
+    np.atleast_1d(axes)[0].set_ylabel("axis 2 of the plane")
     plt.show()
 
 

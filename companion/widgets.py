@@ -17,6 +17,7 @@ from companion.metrics import Gaussian, effects
 from companion.plotting import COLOURS
 
 DECODED = 224  # pixels on the page
+WIDE = {"layout": {"width": "380px"}, "style": {"description_width": "110px"}}  # room for a label
 
 
 def png(picture: np.ndarray, height: int = DECODED) -> bytes:
@@ -35,8 +36,16 @@ class Panel(ipywidgets.VBox):
     shows `text` instead.
     """
 
-    def __init__(self, draw: Callable, controls: dict, buttons: dict | None = None, text: str = ""):
+    def __init__(
+        self,
+        draw: Callable,
+        controls: dict,
+        buttons: dict | None = None,
+        text: str = "",
+        height: int = DECODED,
+    ):
         self.draw, self.controls, self.text, self.held = draw, controls, text, False
+        self.height = height
         self.picture = ipywidgets.Image(format="png")
         self.readout = ipywidgets.Label()
         self.buttons = {name: ipywidgets.Button(description=name) for name in buttons or {}}
@@ -59,7 +68,7 @@ class Panel(ipywidgets.VBox):
         if not self.held:
             values = {name: control.value for name, control in self.controls.items()}
             picture, self.readout.value = self.draw(**values)
-            self.picture.value = png(picture)
+            self.picture.value = png(picture, self.height)
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -72,7 +81,7 @@ def slider(description: str, low: float, high: float, value: float = 0.0) -> ipy
     """A slider that reports while it is dragged, wide enough for its label."""
     return ipywidgets.FloatSlider(
         value=value, min=low, max=high, step=(high - low) / 120, description=description,
-        readout_format=".2f", style={"description_width": "110px"}, layout={"width": "380px"},
+        readout_format=".2f", **WIDE,
     )  # fmt: skip
 
 
@@ -198,21 +207,14 @@ def family_slider(models: dict, images: torch.Tensor, label: str, text: str = ""
             torch.stack([to_uint8(originals), to_uint8(copies)])
         ), f"error {error:.4f} per pixel"
 
-    choice = ipywidgets.SelectionSlider(
-        options=list(models), description=label, layout={"width": "380px"}
-    )
+    choice = ipywidgets.SelectionSlider(options=list(models), description=label, **WIDE)
     return Panel(draw, {"setting": choice}, text=text or f"A slider over {label}.")
 
 
 def frames(pictures: dict, label: str, columns: int = 8, text: str = "") -> Panel:
     """A slider over pictures made beforehand: {setting: images (K, C, H, W)}, `columns` a row."""
-    tiled = {}
-    for setting, images in pictures.items():
-        tiled[setting] = tile(images.unflatten(0, (-1, columns)))
-    choice = ipywidgets.SelectionSlider(
-        options=list(tiled), description=label, layout={"width": "380px"},
-        style={"description_width": "110px"},
-    )  # fmt: skip
+    tiled = {name: tile(images.unflatten(0, (-1, columns))) for name, images in pictures.items()}
+    choice = ipywidgets.SelectionSlider(options=list(tiled), description=label, **WIDE)
     return Panel(lambda setting: (tiled[setting], ""), {"setting": choice}, text=text or label)
 
 
@@ -236,7 +238,8 @@ def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor)
         return tile(torch.stack(rows)), "denoised, " + ", ".join(words)
 
     controls = {name: slider(name, 0, 1, 0.4) for name in corruptions}
-    return Panel(draw, controls, text="A slider for the strength of each corruption.")
+    text = "A slider for the strength of each corruption."
+    return Panel(draw, controls, text=text, height=2 * DECODED)
 
 
 def feature_clamp(
@@ -264,17 +267,11 @@ def feature_clamp(
         text = f"read as {before} ({chances[0]:.0%}), now as {after} ({chances[1]:.0%})"
         return beside(tile(clean[image][None, None]), bars(logits.numpy())), text
 
-    wide = {"layout": {"width": "380px"}, "style": {"description_width": "110px"}}
+    options = [(label, number) for number, label in names.items()]
     controls = {
-        "feature": ipywidgets.Dropdown(
-            options=[(label, number) for number, label in names.items()],
-            description="feature",
-            **wide,
-        ),
+        "feature": ipywidgets.Dropdown(options=options, description="feature", **WIDE),
         "value": slider("held at", 0, most),
-        "image": ipywidgets.IntSlider(
-            value=0, min=0, max=len(images) - 1, description="image", **wide
-        ),
+        "image": ipywidgets.IntSlider(max=len(images) - 1, description="image", **WIDE),
     }
     return Panel(draw, controls, text="A slider that holds a feature and moves the logits.")
 
@@ -286,6 +283,7 @@ def bars(logits: np.ndarray) -> np.ndarray:
     """Logits before and after (2, 10) as pairs of bars, zero in the middle: (BAR, BAR, 3) uint8."""
     pitch = BAR // 10
     page = Image.new("RGB", (BAR, BAR), "white")
+    ImageDraw.Draw(page).text((2, 0), "logits", fill="black")
     for digit in range(10):
         ImageDraw.Draw(page).text((digit * pitch + 8, BAR - 12), str(digit), fill="black")
     picture = np.array(page)

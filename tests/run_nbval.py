@@ -14,10 +14,11 @@ def main() -> int:
     real = data.mnist(verbose=False).name == "mnist"
     real = real and data.colours(64, verbose=False).name.startswith("imagenette")
     if real:
-        print("nbval: strict, on real data: outputs are compared.")
+        print("nbval: strict, on real data (MNIST, Imagenette): outputs are compared.")
     else:
         print(
-            "nbval: lax, on the embedded default: real data were not found, outputs not compared."
+            "nbval: lax, on the embedded default (digits drawn from pen strokes, crops of bundled "
+            "photographs): real data were not found, outputs are not compared."
         )
         os.environ["COMPANION_DATA"] = data.EMBEDDED
     mode = "--nbval" if real else "--nbval-lax"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from companion import retrain
+from companion.metrics import matched_cosines, sparsity
 from companion.training import fit
 
 NOTEBOOK = retrain.NOTEBOOKS / "31.2_denoising_and_sparse_autoencoders.ipynb"
@@ -138,8 +139,6 @@ def test_silence_is_counted_in_steps_and_ends_with_a_word():
 @pytest.mark.parametrize("kind", ["TopK", "L1", "JumpReLU"])
 def test_known_directions_are_found(kind):
     """24 features in 16 dimensions, one or two at a time: every constraint finds most of them."""
-    from companion.metrics import matched_cosines, sparsity
-
     generator = torch.Generator().manual_seed(0)
     truth = F.normalize(torch.randn(24, 16, generator=generator), dim=1)
     on = torch.rand(8000, 24, generator=generator) < 0.05

@@ -167,10 +167,10 @@ def test_a_corruption_slider_spoils_by_its_own_strength_alone():
     images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
     panel = widgets.corruption_sliders(denoisers, CORRUPTIONS, images)
     panel.set(**{name: 0.0 for name in CORRUPTIONS})
-    rows = [row[:28, :115] for row in np.split(shown(panel)[:202], range(29, 200, 29))]
+    rows = [row[:28, :115] for row in np.split(shown(panel)[::2, ::2][:202], range(29, 200, 29))]
     assert all(np.array_equal(row, rows[0]) for row in rows)
     panel.set(masking=1.0)
-    rows = [row[:28, :115] for row in np.split(shown(panel)[:202], range(29, 200, 29))]
+    rows = [row[:28, :115] for row in np.split(shown(panel)[::2, ::2][:202], range(29, 200, 29))]
     changed = [not np.array_equal(row, rows[0]) for row in rows]
     assert changed == [False, False, False, True, True, False, False]
     assert rows[3].max() == 255 and (rows[3] == 0).mean() > 0.95  # the white gaps are not masked
