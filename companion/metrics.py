@@ -161,6 +161,20 @@ def readable_share(judge: nn.Module, images: torch.Tensor, confidence: float = 0
     return 100 * (top > confidence).double().mean().item()
 
 
+def spectrum(images: torch.Tensor) -> torch.Tensor:
+    """Mean power by spatial frequency: (N, C, H, H) -> (H // 2 + 1,), entry f for f cycles an image.
+
+    The squared Fourier transform, divided by H², over the rings of wave vectors whose length rounds to
+    f and over images and channels. Corners beyond H / 2 are left out.
+    """
+    size = images.shape[-1]
+    power = torch.fft.fft2(images.float()).abs().square().flatten(0, 1).double().mean(0)  # (H, H)
+    waves = torch.fft.fftfreq(size, 1 / size, device=images.device)  # -H/2 … H/2 cycles
+    ring = torch.hypot(waves[:, None], waves).round().long().flatten()  # (H²,)
+    sums = torch.zeros(ring.max() + 1, dtype=torch.float64, device=images.device)
+    return (sums.index_add(0, ring, power.flatten()) / ring.bincount())[: size // 2 + 1] / size**2
+
+
 def mixture_log_prob(x: torch.Tensor, centres: torch.Tensor, sigma: float) -> torch.Tensor:
     """log p(x) in nats under equally likely Gaussians N(centre, sigma² I): (B, D), (K, D) -> (B,)."""
     squares = (x[:, None] - centres).square().sum(-1)  # (B, K)
@@ -224,7 +238,7 @@ def importance_weighted(
     log_weights: (x (B, ...), k) -> (k, B) draws of log p(x, z) - log q(z | x). The bound is the log of
     the weights' mean (Burda, Grosse and Salakhutdinov 2016, eq. 8); with one sample it is the ELBO.
     Weights are added up `chunk` at a time, so that any number of samples fits the memory. ValueError
-    for less than one sample.
+    for less than one sample, and where the weights are not finite.
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: the bound needs at least one importance sample.")
@@ -234,6 +248,11 @@ def importance_weighted(
         for start in range(0, samples, chunk):
             weights = log_weights(x, min(chunk, samples - start)).double().logsumexp(0)  # (B,)
             total = weights if total is None else torch.logaddexp(total, weights)
+        if not total.isfinite().all():
+            raise ValueError(
+                "importance weights are not finite: an encoder's log-variance that overflows exp() "
+                "is the usual cause; train with a lower learning rate, or clamp it."
+            )
         bounds.append(total - math.log(samples))
     return torch.cat(bounds)
 

@@ -262,3 +262,23 @@ def test_mutual_information_of_a_gaussian_channel():
     means = torch.randn(8000, 2, generator=torch.Generator().manual_seed(1))
     value = metrics.mutual_information(means, torch.full((8000, 2), math.log(0.25)))
     assert value == pytest.approx(math.log(5), abs=0.05)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="log-variance that overflows"):
+        metrics.importance_weighted(
+            lambda x, k: torch.full((k, len(x)), math.nan), torch.zeros(3, 2), 4
+        )
+
+
+def test_the_spectrum_of_a_wave_is_at_its_frequency():
+    across = torch.arange(28) / 28
+    wave = torch.cos(2 * math.pi * 5 * across).expand(2, 1, 28, 28)
+    power = metrics.spectrum(wave)
+    assert power.shape == (15,) and power.argmax() == 5
+    assert power[5] > 1e6 * power[[f for f in range(15) if f != 5]].max()
+
+
+def test_the_spectrum_of_white_noise_is_flat_at_its_variance():
+    noise = 0.3 * torch.randn(400, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(metrics.spectrum(noise), torch.full((11,), 0.09).double(), rtol=0.1)
