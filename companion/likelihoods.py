@@ -1,7 +1,8 @@
 """The two halves of the ELBO in nats: the KL to the prior, and decoder likelihoods -log p(x | z).
 
-Each likelihood is summed over channels and pixels; it takes images x (B, C, H, W) and the decoder's output, and returns (B,). ValueError where the
-output has another shape than the images, or the likelihood does not fit the pixels.
+Each likelihood is summed over channels and pixels; it takes images x (B, C, H, W) and the decoder's
+output, and returns (B,). ValueError where the output has another shape than the images, or the
+likelihood does not fit the pixels.
 """
 
 import math

@@ -360,7 +360,7 @@ def not_finite(table: dict[str, torch.Tensor], done: int, lr: float) -> str | No
             return (
                 f'term "{name}" became {values[first].item()} at step {done + first + 1} (learning '
                 f"rate {lr:g}): the model holds its weights from before that epoch; try a tenth "
-                "of the learning rate."
+                "of the learning rate, or clamp what is exponentiated, such as a log-variance."
             )
     return None
 
