@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import token
 import tokenize
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import dedent
@@ -51,18 +52,14 @@ def fit_or_load(
     source = source_of(data)
     file = f"{name}.{source}.safetensors"
     wanted = fingerprint(model, data, settings)
-    why = "no checkpoint"
     anew, retrain = retrain, retrain or is_retraining(name)  # a cut-off companion.retrain goes on
-    for folder in () if retrain else (TRAINED, COMMITTED):
-        if (folder / file).exists():
-            meta = read_metadata(folder / file)
-            if not (changes := differences(meta["fingerprint"], wanted)):
-                load_weights(model, folder / file)
-                history = History(**meta["history"])
-                model.to(training_tensors(data, 1)[0].device).eval()
-                print(f"{name}: loaded, trained on {source} in {duration(history)}")
-                return model, history
-            why = ", ".join(changes)
+    path, why = (None, "") if retrain else fitting(file, wanted)
+    if path:
+        load_weights(model, path)
+        history = History(**read_metadata(path)["history"])
+        model.to(training_tensors(data, 1)[0].device).eval()
+        print(f"{name}: loaded, trained on {source} in {duration(history)}")
+        return model, history
     print(f"{name}: training on {source} ({'as asked' if retrain else why})")
     unfinished = TRAINED / f"{name}.{source}.{digest(json.dumps(wanted))}.unfinished.safetensors"
     if anew and unfinished.exists():
@@ -73,10 +70,49 @@ def fit_or_load(
         return model, history
     model.load_state_dict({key: half(value) for key, value in model.state_dict().items()})
     if os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
-        save(model, history, wanted, (COMMITTED if is_retraining(name) else TRAINED) / file)
+        save(model, history, wanted, folder_for(name) / file)
         if unfinished.exists():
             unfinished.unlink()
     return model, history
+
+
+def measure_or_load(
+    name: str, model: nn.Module, data: Images | torch.Tensor, measure: Callable
+) -> torch.Tensor:
+    """`measure(model)`, a tensor that takes minutes, from the file where it was kept.
+
+    The file lies among the checkpoints and is used as they are: while the model's weights, the code
+    of `measure` and the dataset are those it was made with. Else it is measured, and kept among yours.
+    """
+    file = f"{name}.{source_of(data)}.safetensors"
+    wanted = {"weights": digest_of_weights(model), "data": source_of(data)}
+    add_code(wanted, measure)
+    path, why = (None, "as asked") if is_retraining(name) else fitting(file, wanted)
+    if path:
+        print(f"{name}: loaded, measured before with these weights")
+        with safe_open(path, framework="pt") as kept:
+            return kept.get_tensor("result")
+    print(f"{name}: measuring on {source_of(data)}, which takes minutes ({why})")
+    result = measure(model).cpu()
+    write({"result": result}, {"fingerprint": wanted}, folder_for(name) / file)
+    return result
+
+
+def fitting(file: str, wanted: dict[str, str]) -> tuple[Path | None, str]:
+    """The file with the fingerprint `wanted`, yours before the committed one; or None and why."""
+    why = "no checkpoint"
+    for folder in (TRAINED, COMMITTED):
+        if (folder / file).exists():
+            changes = differences(read_metadata(folder / file)["fingerprint"], wanted)
+            if not changes:
+                return folder / file, ""
+            why = ", ".join(changes)
+    return None, why
+
+
+def folder_for(name: str) -> Path:
+    """Where a new result is kept: among yours, unless `companion.retrain` makes the committed one."""
+    return COMMITTED if is_retraining(name) else TRAINED
 
 
 def source_of(data) -> str:
@@ -98,17 +134,18 @@ def duration(history: History) -> str:
 
 
 def save(model: nn.Module, history: History, marks: dict, path: Path) -> None:
-    """Write weights (floats as float16), history and fingerprint.
-
-    Where the folder cannot be written a sentence says so and the model is kept in memory.
-    """
+    """Write weights (floats as float16), history and fingerprint."""
     state = {name: half(value).contiguous().cpu() for name, value in model.state_dict().items()}
-    note = {"format": FORMAT, "fingerprint": marks, "history": asdict(history)}
+    write(state, {"fingerprint": marks, "history": asdict(history)}, path)
+
+
+def write(tensors: dict[str, torch.Tensor], note: dict, path: Path) -> None:
+    """Tensors and a note in one file. Where it cannot be written a sentence says so."""
     try:
-        metadata = {"companion": json.dumps(note)}
-        write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
+        metadata = {"companion": json.dumps({"format": FORMAT} | note)}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     except OSError as error:
-        print(f"{path} could not be written ({error.strerror}): the model is only in memory.")
+        print(f"{path} could not be written ({error.strerror}): the result is only in memory.")
 
 
 def half(value: torch.Tensor) -> torch.Tensor:
@@ -219,6 +256,13 @@ def bare_source(function: FunctionType) -> str:
         if not (this.type == token.STRING and alone):
             words.append(marks.get(this.type, "".join(this.string.split())))
     return "".join(words).replace("{;", "{")
+
+
+def digest_of_weights(model: nn.Module) -> str:
+    """Of the numbers as a checkpoint holds them, so that training and loading agree."""
+    parts = sorted(model.state_dict().items())
+    text = b"".join(half(value).contiguous().cpu().numpy().tobytes() for _, value in parts)
+    return hashlib.sha256(text).hexdigest()[:12]
 
 
 def is_function(value) -> bool:

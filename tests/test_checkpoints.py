@@ -18,6 +18,7 @@ from companion.checkpoints import (
     differences,
     fingerprint,
     fit_or_load,
+    measure_or_load,
 )
 from companion.data import Images
 
@@ -277,3 +278,46 @@ def test_checkpoints_are_half_precision_and_carry_their_story(folder, points):
         note = json.loads(file.metadata()["companion"])
     assert note["fingerprint"]["epochs"] == "2" and note["fingerprint"]["lr"] == "0.002"
     assert len(note["history"]["terms"]["loss"]) == 2
+
+
+FACTOR = 2.0
+
+
+def doubled(model):
+    return FACTOR * model.encoder.weight.detach().sum(1)
+
+
+def measured(points, model, measure=doubled):
+    return measure_or_load("t/sums", model, points, measure)
+
+
+def test_a_measure_is_kept_while_nothing_it_depends_on_changes(folder, points, capsys):
+    model, _ = use(points)
+    first = measured(points, model)
+    assert "t/sums: measuring on points" in capsys.readouterr().out
+    assert torch.equal(measured(points, model), first) and torch.equal(first, doubled(model))
+    assert "loaded, measured before" in capsys.readouterr().out
+
+
+def test_a_measure_of_other_weights_code_or_constants_is_made_anew(
+    folder, points, capsys, monkeypatch
+):
+    model, _ = use(points)
+    measured(points, model)
+    capsys.readouterr()
+    measured(points, model, lambda model: 3 * doubled(model))
+    assert "measuring on points" in capsys.readouterr().out
+    measured(points, model)
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    assert torch.equal(measured(points, model), doubled(model))
+    assert "FACTOR 2.0 -> 3.0" in capsys.readouterr().out
+    model.encoder.weight.data += 1
+    assert torch.equal(measured(points, model), doubled(model))
+    assert "weights" in capsys.readouterr().out
+
+
+def test_a_measure_asked_for_by_retrain_is_committed(folder, points, monkeypatch):
+    model, _ = use(points)
+    monkeypatch.setenv("COMPANION_RETRAIN", "t/sums")
+    measured(points, model)
+    assert (folder / "checkpoints" / "t" / "sums.points.safetensors").exists()

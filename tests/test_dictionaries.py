@@ -1,31 +1,14 @@
 """The dictionaries that notebook 31.2 builds, taken from its cells."""
 
-import ast
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from cells import definitions
 
-from companion import retrain
 from companion.metrics import matched_cosines, sparsity
 from companion.training import fit
 
-NOTEBOOK = retrain.NOTEBOOKS / "31.2_denoising_and_sparse_autoencoders.ipynb"
-
-
-def classes_of(path) -> dict:
-    """The classes that a notebook's cells define, executed with what they need and nothing else."""
-    names = {"nn": nn, "F": F, "torch": torch, "math": math}
-    for source in retrain.code_cells(path):
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ClassDef):
-                exec(ast.unparse(node), names)
-    return names
-
-
-BUILT = classes_of(NOTEBOOK)
+BUILT = definitions("31.2")
 L1, TopK, JumpReLU = BUILT["L1"], BUILT["TopK"], BUILT["JumpReLU"]
 RevivedTopK = BUILT["RevivedTopK"]
 
