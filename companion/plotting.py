@@ -64,18 +64,22 @@ def history(past: History, title: str = "") -> None:
 def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) -> None:
     """Several lines over the same x, each named where it ends. `scale`: xscale="log" and the like."""
     _, axis = plt.subplots(figsize=(6, 3.2))
-    for (name, values), marker in zip(lines.items(), "osD^vP*X", strict=False):
-        (line,) = axis.plot(x, values, marker=marker, markersize=4)
-        axis.annotate(
-            " " + name, (x[-1], values[-1]), color=line.get_color(), va="center", xytext=(4, 0),
-            textcoords="offset points", annotation_clip=False,
-        )  # fmt: skip
+    for values, marker in zip(lines.values(), "osD^vP*X", strict=False):
+        axis.plot(x, values, marker=marker, markersize=4)
     axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
     axis.set_xticks(x, [str(value) for value in x])
     if scale.get("yscale") == "log":
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
+    ends = axis.transData.transform([(x[-1], values[-1]) for values in lines.values()])  # (K, 2)
+    places = apart(ends, np.array([1, 13]) * axis.figure.dpi / 72)  # 13 points: a line of text
+    for name, line, end, place in zip(lines, axis.lines, ends, places, strict=True):
+        axis.annotate(
+            name, (x[-1], line.get_ydata()[-1]), color=line.get_color(), va="center",
+            xytext=(8, (place - end)[1] * 72 / axis.figure.dpi), textcoords="offset points",
+            annotation_clip=False,
+        )  # fmt: skip
     plt.show()
 
 
