@@ -370,7 +370,8 @@ def machine(device: torch.device, world: int = 1) -> str:
     times = f"{world} × " if world > 1 else ""
     if device.type == "cuda":
         return times + torch.cuda.get_device_name(device)
-    return f"{times}{torch.get_num_threads()} {device.type.upper()} threads"
+    threads = torch.get_num_threads()
+    return f"{times}{threads} {device.type.upper()} thread{'s' * (threads > 1)}"
 
 
 def announce(bar) -> None:
