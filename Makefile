@@ -1,5 +1,5 @@
 # make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
-.PHONY: lab test bench clean
+.PHONY: lab test bench library clean
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
@@ -15,6 +15,10 @@ test: $(BIN)/ready
 
 bench: $(BIN)/ready
 	$(BIN)/python tests/benchmarks/bench.py
+
+library: $(BIN)/ready
+	@UV=$$(command -v uv || echo $(BIN)/uv); \
+	  $$UV pip install --quiet --python $(BIN)/python --editable '.[browser,library]'
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/trained
