@@ -1,0 +1,144 @@
+"""The models and the sums that notebook 31.3 builds, taken from its cells."""
+
+import math
+import sys
+import types
+from textwrap import dedent
+
+import pytest
+import torch
+from cells import cells, definitions
+from torch import nn
+
+from companion.likelihoods import bernoulli_nll, gaussian_kl
+from companion.metrics import importance_weighted
+from companion.training import TrainingError, fit
+
+BUILT = definitions("31.3")
+log_weights = BUILT["log_weights"]
+
+
+class Curve(nn.Module):
+    """One axis, four pixels: small enough to integrate over the code."""
+
+    def __init__(self, spread=1.0):
+        super().__init__()
+        self.log_var = 2 * math.log(spread)
+
+    def encoder(self, x):
+        return torch.cat([x.flatten(1).mean(1, True), torch.full((len(x), 1), self.log_var)], 1)
+
+    def decoder(self, z):
+        return (z * torch.tensor([1.0, -2.0, 0.5, 3.0])).view(-1, 1, 2, 2)
+
+
+@pytest.fixture
+def x():
+    return torch.bernoulli(
+        torch.full((6, 1, 2, 2), 0.4), generator=torch.Generator().manual_seed(0)
+    )
+
+
+def integral(vae, x):
+    """log p(x) by a sum over a fine grid of codes: (B,)."""
+    z = torch.linspace(-8, 8, 4001)[:, None]
+    log_prior = -(z**2).squeeze(1) / 2 - math.log(2 * math.pi) / 2
+    log_joint = [log_prior - bernoulli_nll(i.expand(len(z), -1, -1, -1), vae.decoder(z)) for i in x]
+    return torch.stack(log_joint).double().logsumexp(1) + math.log(16 / 4000)
+
+
+@pytest.mark.parametrize("spread", [0.7, 1.0, 2.0])
+def test_weights_average_to_the_integral_whatever_the_posterior(x, spread):
+    vae = Curve(spread)
+    torch.manual_seed(1)
+    found = importance_weighted(lambda x, k: log_weights(vae, x, k), x, 100_000, chunk=10_000)
+    assert torch.allclose(found, integral(vae, x), atol=0.03)
+
+
+def test_weights_under_the_prior_are_the_likelihood(x):
+    vae = Curve()
+    vae.encoder = lambda x: torch.zeros(len(x), 2)
+    torch.manual_seed(2)
+    weights = log_weights(vae, x, 3)
+    torch.manual_seed(2)
+    z = torch.randn(3, len(x), 1)
+    wanted = torch.stack([-bernoulli_nll(x, vae.decoder(draw)) for draw in z])
+    assert torch.allclose(weights, wanted, atol=1e-5)
+
+
+def test_the_elbo_of_a_decoder_that_ignores_its_code_is_known(x):
+    vae = Curve()
+    vae.decoder = lambda z: torch.full((len(z), 1, 2, 2), 0.3)
+    mean, log_var = torch.randn(6, 1), torch.randn(6, 1)
+    wanted = -bernoulli_nll(x, torch.full_like(x, 0.3)) - gaussian_kl(mean, log_var)
+    assert torch.allclose(BUILT["elbos"](vae, x, mean, log_var, draws=3), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["VAE", "DenseVAE"])
+def test_a_log_variance_that_overflows_is_one_sentence_and_leaves_the_model(images, name):
+    torch.manual_seed(0)
+    model = BUILT[name](axes=3)
+    last = [layer for layer in model.encoder if isinstance(layer, nn.Linear)][-1]
+    last.bias.data[3:] = 1000.0
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"became (inf|nan) at step 1 .*log-variance"):
+        fit(model, images, epochs=1, batch=100, progress=False)
+    after = model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_unit_gaussian_is_half_the_squared_error_and_a_constant(images):
+    torch.manual_seed(0)
+    model, x = BUILT["UnitGaussian"](3), images[:20].float() / 255
+    output = model.decoder(torch.randn(20, 3))
+    wanted = (x - output).square().flatten(1).sum(1) / 2 + 392 * math.log(2 * math.pi)
+    assert torch.allclose(model.nll(x, output), wanted, rtol=1e-5)
+    assert not model.log_scale.requires_grad and BUILT["LearnedGaussian"](3).log_scale.requires_grad
+
+
+@pytest.mark.parametrize("name", ["LearnedGaussian", "Logistic"])
+def test_a_learned_scale_moves_and_the_terms_add_up(images, name):
+    torch.manual_seed(0)
+    model = BUILT[name](3)
+    before = model.log_scale.item()
+    terms = fit(model, images, epochs=2, batch=100, progress=False).terms
+    assert model.log_scale.item() != before
+    assert terms["loss"][-1] == pytest.approx(terms["recon"][-1] + terms["kl"][-1], rel=1e-5)
+
+
+def test_without_the_library_its_section_says_so_in_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # an import then raises ImportError
+    names = {"nn": nn, "torch": torch, "data": None, "plotting": None, "metrics": None}
+    section = [source for source in cells("31.3") if "AutoencoderKL" in source]
+    assert len(section) > 3
+    for source in section:
+        exec(source, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "diffusers is not installed, so section 10 stays empty: `make library` installs it."
+    ]
+
+
+def test_the_librarys_model_has_the_losses_of_this_chapter():
+    diffusers = pytest.importorskip("diffusers", reason="`make library` installs it")
+    torch.manual_seed(0)
+    BUILT["AutoencoderKL"] = diffusers.AutoencoderKL
+    model, x = BUILT["LibraryKL"](), torch.rand(2, 3, 32, 32)
+    q = model.net.encode(2 * x - 1).latent_dist
+    kl = gaussian_kl(q.mean.flatten(1), q.logvar.flatten(1)).mean()
+    terms = model.loss(x)
+    assert terms["kl"].item() == pytest.approx(kl.item(), rel=1e-5)
+    assert terms["loss"].item() == pytest.approx((terms["recon"] + kl).item(), rel=1e-5)
+    copy, codes = BUILT["through"](model.net, x)
+    assert codes.shape == (2, 4, 4, 4) and copy.shape == x.shape
+
+
+def test_published_weights_out_of_reach_are_one_line(monkeypatch, capsys):
+    def unreachable(name):
+        raise OSError("no connection")
+
+    library = types.SimpleNamespace(from_pretrained=unreachable)
+    (source,) = [source for source in cells("31.3") if "from_pretrained" in source]
+    part = source[source.index("if PUBLISHED") - 4 :]
+    exec(dedent(part), {"AutoencoderKL": library, "PUBLISHED": True, "nets": {}})
+    assert capsys.readouterr().out.count("\n") == 1
