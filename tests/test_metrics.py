@@ -282,3 +282,9 @@ def test_the_spectrum_of_a_wave_is_at_its_frequency():
 def test_the_spectrum_of_white_noise_is_flat_at_its_variance():
     noise = 0.3 * torch.randn(400, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(metrics.spectrum(noise), torch.full((11,), 0.09).double(), rtol=0.1)
+
+
+def test_a_slanted_wave_counts_at_the_length_of_its_wave_vector():
+    across, down = torch.meshgrid(torch.arange(28) / 28, torch.arange(28) / 28, indexing="xy")
+    wave = torch.cos(2 * math.pi * (4 * across + 4 * down))[None, None]  # √32 = 5.66 cycles
+    assert metrics.spectrum(wave).argmax() == 6
