@@ -133,7 +133,7 @@ def test_the_librarys_model_has_the_losses_of_this_chapter():
     assert codes.shape == (2, 4, 4, 4) and copy.shape == x.shape
 
 
-def test_published_weights_out_of_reach_are_one_line(monkeypatch, capsys):
+def test_published_weights_out_of_reach_are_one_line(capsys):
     def unreachable(name):
         raise OSError("no connection")
 
