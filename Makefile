@@ -1,5 +1,5 @@
 # make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
-.PHONY: lab test bench library clean
+.PHONY: lab test quick run bench library clean
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
@@ -12,6 +12,15 @@ test: $(BIN)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 	$(BIN)/python tests/run_nbval.py
+
+# For maintainers: lint and the unit tests that take seconds; a notebook executed as it is committed.
+quick: $(BIN)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m 'not slow'
+
+run: $(BIN)/ready
+	$(BIN)/python tests/run_notebook.py $(NOTEBOOK)
 
 bench: $(BIN)/ready
 	$(BIN)/python tests/benchmarks/bench.py

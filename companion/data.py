@@ -18,12 +18,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 
 from companion import strokes
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+
+def data_folder(package: Path, here: Path) -> Path:
+    """`data/` of the checkout that `package` lies in; for an installed one, of the folders round `here`."""
+    for root in (package.parent, here, *here.parents):
+        if (root / "data" / "README.md").is_file() and (root / "notebooks").is_dir():
+            return root / "data"
+    return here / "data"
+
+
+# torchvision is imported where it is used: it brings torch's compiler along, seconds of every start.
+DATA = data_folder(Path(__file__).resolve().parent, Path.cwd())
 EMBEDDED = "embedded"  # COMPANION_DATA=embedded: use the bundled data, look and download nowhere
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -55,6 +64,39 @@ class Images:
     def first(self, count: int) -> "Images":
         """The same dataset with only the first `count` training images."""
         return replace(self, train=self.train[:count], train_labels=self.train_labels[:count])
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Items that are made when they are asked for, because all of them together would fill the memory.
+
+    `data[index]`, with index (B,) int64 on `device`, is `make(index)`: a batch (B, ...) on it.
+    """
+
+    name: str
+    count: int
+    make: Callable[[torch.Tensor], torch.Tensor]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        return self.make(index)
+
+
+def packed(name: str, images: torch.Tensor) -> Indexed:
+    """Black-and-white images (N, ...), zero or not, kept as eight pixels a byte; batches are 0 or 255."""
+    shape, bits = images.shape[1:], images.flatten(1) != 0  # (N, D)
+    bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % 8)).view(len(bits), -1, 8)
+    places = 2 ** torch.arange(8, device=images.device, dtype=torch.uint8)
+    store = (bits * places).sum(-1, dtype=torch.uint8)  # (N, D / 8)
+
+    def unpack(index):
+        some = (store[index][..., None] & places).ne(0).flatten(1)  # (B, D and a rest below 8)
+        return 255 * some[:, : shape.numel()].view(-1, *shape).to(torch.uint8)
+
+    return Indexed(name, len(images), unpack, images.device)
 
 
 def device() -> torch.device:
@@ -148,9 +190,15 @@ def _real_mnist() -> Images | None:
     for root in places():
         if (root / "MNIST").is_dir():
             return _read_mnist(root)
-    if not _download("MNIST", lambda root: torchvision.datasets.MNIST(root, download=True)):
+    if not _download("MNIST", lambda root: _torchvision().MNIST(root, download=True)):
         return None
     return _read_mnist(DATA)
+
+
+def _torchvision():
+    from torchvision import datasets
+
+    return datasets
 
 
 def _read_mnist(root: Path) -> Images:
@@ -162,9 +210,15 @@ def _read_mnist(root: Path) -> Images:
         with open(raw / name, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise DataError(f"{raw / name} is truncated or damaged: {mend}.")
-    train, test = (torchvision.datasets.MNIST(root, train=part) for part in (True, False))
-    images = (train.data[:, None], train.targets, test.data[:, None], test.targets)
-    return Images("mnist", *images, origin=f"MNIST read from {root}")
+
+    def make():
+        parts = {}
+        for split in ("train", "test"):
+            part = _torchvision().MNIST(root, train=split == "train")
+            parts |= {split: part.data[:, None].numpy(), f"{split}_labels": part.targets.numpy()}
+        return parts
+
+    return Images("mnist", **cached("mnist-1", make), origin=f"MNIST read from {root}")
 
 
 def _download(folder: str, fetch: Callable[[str], object]) -> bool:
@@ -199,7 +253,7 @@ def colours(size: int = 64, verbose: bool = True) -> Images:
 def _imagenette(size: int) -> Images | None:
     def download(root):
         for split in ("train", "val"):
-            torchvision.datasets.Imagenette(root, split, size="160px", download=split == "train")
+            _torchvision().Imagenette(root, split, size="160px", download=split == "train")
 
     root = next((root for root in places() if (root / "imagenette2-160").is_dir()), None)
     if root is None:
@@ -211,7 +265,7 @@ def _imagenette(size: int) -> Images | None:
         parts = {}
         for split, part in (("train", "train"), ("val", "test")):
             images, labels = [], []
-            for path, label in torchvision.datasets.Imagenette(root, split, size="160px")._samples:
+            for path, label in _torchvision().Imagenette(root, split, size="160px")._samples:
                 try:
                     with Image.open(path) as image:
                         images.append(square(np.asarray(image.convert("RGB")), size))
@@ -222,8 +276,15 @@ def _imagenette(size: int) -> Images | None:
             parts |= {part: np.stack(images), f"{part}_labels": np.array(labels)}
         return parts
 
-    name = f"imagenette-{size}"
-    return Images(name, **cached(name, make), origin=f"Imagenette read from {root}")
+    name, copy = f"imagenette-{size}", _copy_of(root / "imagenette2-160")
+    return Images(name, **cached(f"{name}-{copy}", make), origin=f"Imagenette read from {root}")
+
+
+def _copy_of(folder: Path) -> str:
+    """A mark of this copy of a dataset, by the names and sizes of its test files: others differ in size."""
+    files = sorted((folder / "val").glob("*/*"))
+    listing = "".join(f"{path.name} {path.stat().st_size}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()[:8]
 
 
 def square(picture: np.ndarray, size: int) -> np.ndarray:
@@ -242,12 +303,9 @@ def photos(size: int = 64, crops: int = 4096) -> Images:
     """
 
     def make():
-        from skimage import data as bundled
-        from sklearn.datasets import load_sample_images
+        from skimage.data import chelsea
 
-        names = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "colorwheel")
-        pictures = [getattr(bundled, name)()[..., :3] for name in names]
-        pictures += [bundled.stereo_motorcycle()[0], *load_sample_images().images]
+        pictures = bundled_photographs()
         random = np.random.default_rng(0)
 
         def crop(picture):
@@ -258,7 +316,7 @@ def photos(size: int = 64, crops: int = 4096) -> Images:
             return part[:, :, ::-1] if random.random() < 0.5 else part
 
         labels = np.arange(crops) % len(pictures)
-        held_out = [crop(bundled.chelsea()) for _ in range(1024)]
+        held_out = [crop(chelsea()) for _ in range(1024)]
         return {
             "train": np.stack([crop(pictures[label]) for label in labels]),
             "train_labels": labels,
@@ -268,6 +326,34 @@ def photos(size: int = 64, crops: int = 4096) -> Images:
 
     origin = "crops of bundled photographs, because Imagenette was not found"
     return Images(f"photos-{size}", **cached(f"photos-{size}", make), origin=origin)
+
+
+def bundled_photographs() -> list[np.ndarray]:
+    """Nine colour photographs that ship with scikit-image and scikit-learn, (H, W, 3) uint8; not the cat."""
+    from skimage import data as bundled
+    from sklearn.datasets import load_sample_images
+
+    names = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "colorwheel")
+    pictures = [getattr(bundled, name)()[..., :3] for name in names]
+    return [*pictures, bundled.stereo_motorcycle()[0], *load_sample_images().images]
+
+
+def first_items(data, labels: bool = False) -> list:
+    """The first 32 items (8 pictures in colour) of each part of `data`, as `fit` takes it.
+
+    Copies of Imagenette come in several sizes: bundled photographs stand for its first pictures, so
+    that what is measured on them is the same for every copy.
+    """
+    parts = data if isinstance(data, tuple) else (data,)
+    if isinstance(data, Images):
+        parts = (data.train, data.train_labels) if labels else (data.train,)
+    shape = parts[0][torch.zeros(1, dtype=torch.long, device=parts[0].device)].shape  # (1, ...)
+    count = min(len(parts[0]), 8 if len(shape) == 4 and shape[1] == 3 else 32)
+    items = [part[torch.arange(count, device=part.device)] for part in parts]
+    if isinstance(data, Images) and data.name.startswith("imagenette"):
+        pictures = [square(picture, shape[-1]) for picture in bundled_photographs()[:count]]
+        items[0] = torch.from_numpy(np.stack(pictures))
+    return items
 
 
 def cat(size: int = 256) -> torch.Tensor:

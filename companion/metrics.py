@@ -9,6 +9,7 @@ from torch import nn
 
 from companion.data import to_float
 from companion.likelihoods import gaussian_kl
+from companion.networks import Dropout
 
 
 @torch.no_grad()
@@ -129,7 +130,7 @@ class Judge(nn.Module):
         self.features = nn.Sequential(
             *(nn.Conv2d(1, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU()),
             *(nn.Conv2d(32, 64, 5, stride=2, padding=2), nn.BatchNorm2d(64), nn.ReLU()),
-            *(nn.Flatten(), nn.Dropout(0.4), nn.Linear(64 * 7 * 7, 128), nn.ReLU()),
+            *(nn.Flatten(), Dropout(0.4), nn.Linear(64 * 7 * 7, 128), nn.ReLU()),
         )  # (B, 128) activations
         self.head = nn.Linear(128, 10)
 

@@ -1,5 +1,6 @@
 """The skeleton that all six notebooks share: notebook 31.1 builds these two classes line by line."""
 
+import torch
 from torch import nn
 
 
@@ -33,3 +34,20 @@ class Decoder(nn.Sequential):
             channels, width, size = width, 2 * width, size // 2
         dense = [nn.Linear(inputs, 256), nn.SiLU(), nn.Linear(256, channels * size * size)]
         super().__init__(*dense, nn.Unflatten(1, (channels, size, size)), *layers)
+
+
+class Dropout(nn.Module):
+    """Each value set to zero with probability `share` in training, the rest scaled up to keep the mean.
+
+    nn.Dropout draws its masks by one of two generators, as torch was built with MKL or without; these
+    are drawn by torch.rand, the same for every build.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * (torch.rand_like(x) >= self.share) / (1 - self.share)

@@ -1,19 +1,27 @@
+import os
+import tempfile
+
 import matplotlib
 import pytest
 import torch
 
+# Before the package is imported: what a reader has trained is neither used nor touched by a test.
+_trained = tempfile.TemporaryDirectory(prefix="companion-tests-")
+os.environ["COMPANION_TRAINED"] = _trained.name
 matplotlib.use("Agg")
-from companion import checkpoints, data
+from companion import data  # noqa: E402
+from companion.training import notes  # noqa: E402
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty `data/` of its own for a test: nothing of the checkout is read or written."""
     monkeypatch.setattr(data, "DATA", tmp_path / "data")
-    monkeypatch.setattr(checkpoints, "TRAINED", tmp_path / "data" / "trained")
-    monkeypatch.setattr(checkpoints, "COMMITTED", tmp_path / "data" / "checkpoints")
+    monkeypatch.setattr(notes, "TRAINED", tmp_path / "data" / "trained")
+    monkeypatch.setattr(notes, "COMMITTED", tmp_path / "data" / "checkpoints")
     monkeypatch.delenv("COMPANION_DATA", raising=False)
-    monkeypatch.delenv("COMPANION_RETRAIN", raising=False)
+    for asked in ("COMPANION_RETRAIN", "COMPANION_ACCEPT"):
+        monkeypatch.delenv(asked, raising=False)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 

@@ -1,37 +1,45 @@
 import json
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from companion import resume
-from companion.checkpoints import (
-    CheckpointError,
-    bare_source,
-    differences,
-    fingerprint,
-    fit_or_load,
-    measure_or_load,
-)
 from companion.data import Images
+from companion.training import (
+    CheckpointError,
+    fit_or_load,
+    forget,
+    measure_or_load,
+    notes,
+    resume,
+)
 
-SCALE = 1.0
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Model(nn.Module):
-    def __init__(self, axes=3):
+    scale = 1.0
+
+    def __init__(self, latent_dim=3):
         super().__init__()
-        self.encoder, self.decoder = nn.Linear(16, axes), nn.Linear(axes, 16)
+        self.encoder, self.decoder = nn.Linear(16, latent_dim), nn.Linear(latent_dim, 16)
 
     def loss(self, x):
-        return {"loss": SCALE * (self.decoder(self.encoder(x)) - x).square().sum(1).mean()}
+        return {"loss": self.scale * (self.decoder(self.encoder(x)) - x).square().sum(1).mean()}
+
+
+class Doubled(Model):
+    scale = 2.0
 
 
 @pytest.fixture
@@ -40,194 +48,231 @@ def points():
     return Images("points", x, torch.zeros(200), x[:10], torch.zeros(10), "made here")
 
 
-def use(points, model=None, **settings):
+def use(points, model=None, name="t/model", **settings):
     torch.manual_seed(0)
-    settings = {"epochs": 2, "batch": 50, "progress": False} | settings
-    return fit_or_load("t/model", model or Model(), points, **settings)
+    settings = {"epochs": 2, "batch": 50, "bar": False} | settings
+    return fit_or_load(name, model or Model(), points, **settings)
 
 
-def committed(folder, points):
-    """A checkpoint as the repository has it, trained here."""
+def yours(folder):
+    return folder / "trained" / "t" / "model.points.safetensors"
+
+
+@pytest.fixture
+def committed(folder, points, capsys):
+    """A checkpoint as the repository has it, trained here: the path of its weights."""
     use(points)
-    source = folder / "trained" / "t" / "model.points.safetensors"
-    path = folder / "checkpoints" / "t" / source.name
+    path = folder / "checkpoints" / "t" / "model.points.safetensors"
     path.parent.mkdir(parents=True)
-    return source.rename(path)
+    yours(folder).with_suffix(".json").rename(path.with_suffix(".json"))
+    capsys.readouterr()
+    return yours(folder).rename(path)
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_was_trained_is_loaded_with_its_history(folder, points, capsys):
     model, history = use(points)
     again, loaded = use(points)
     assert "training on points (no checkpoint)" in capsys.readouterr().out
-    assert loaded == history and not again.training
+    assert loaded.terms["loss"] == pytest.approx(history.terms["loss"], rel=1e-5)
+    assert loaded.seconds == history.seconds and not again.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])  # to the bit: both are rounded to half
 
 
-def test_the_committed_checkpoint_is_used_and_never_written(folder, points, capsys):
-    path = committed(folder, points)
-    before = path.read_bytes()
+def test_the_committed_checkpoint_is_used_and_never_written(committed, folder, points, capsys):
+    before = files(folder)
     use(points)
-    assert "t/model: loaded, trained on points in 0 s" in capsys.readouterr().out
+    assert re.search(r"t/model: loaded, trained on points in \d+ s on", capsys.readouterr().out)
+    assert files(folder) == before
     use(points, lr=1e-3)
-    assert "training on points (lr 0.002 -> 0.001)" in capsys.readouterr().out
+    assert "training on points (lr 0.002 → 0.001)" in capsys.readouterr().out
     use(points, lr=1e-3)
     assert "loaded" in capsys.readouterr().out  # the reader's own, of the run before
-    assert path.read_bytes() == before
+    assert {path: now for path, now in files(folder).items() if path in before} == before
 
 
-def test_an_edited_loss_trains_anew_and_says_why(folder, points, capsys):
-    committed(folder, points)
+def test_yours_goes_before_the_committed_one(committed, folder, points):
+    use(points, retrain=True)
+    state = notes.read_tensors(yours(folder))
+    state["decoder.bias"] += 0.0001  # a reader's run on another machine: as good, not the same
+    notes.write(state, notes.read_note(yours(folder)), yours(folder))
+    model, _ = use(points)
+    assert torch.equal(model.decoder.bias, state["decoder.bias"].float())
+    forget("t/")
+    model, _ = use(points)
+    assert torch.equal(model.decoder.bias, notes.read_tensors(committed)["decoder.bias"].float())
 
-    class Edited(Model):
+
+def test_forget_deletes_yours_under_a_name_and_nothing_else(committed, folder, points):
+    use(points, retrain=True)
+    use(points, name="t/other")
+    assert forget("t/mo") == ["t/model.points.json", "t/model.points.safetensors"]
+    assert committed.exists() and (folder / "trained" / "t" / "other.points.safetensors").exists()
+    assert forget("t/mo") == []
+
+
+def test_a_model_of_other_layers_trains_anew_and_says_which(committed, points, capsys):
+    use(points, Model(latent_dim=4))
+    assert "(encoder.weight (3, 16) → (4, 16)" in capsys.readouterr().out
+
+    class Deeper(Model):
+        def __init__(self):
+            super().__init__()
+            self.more = nn.Linear(3, 3)
+
+    use(points, Deeper())
+    assert "more.weight is new" in capsys.readouterr().out
+
+
+def test_a_constant_in_a_buffer_that_is_not_kept_stays_as_built(committed, points, capsys):
+    class Centred(Model):
+        def __init__(self, mean):
+            super().__init__()
+            self.register_buffer("mean", torch.full((16,), mean), persistent=False)
+
         def loss(self, x):
-            return {"loss": 2 * (self.decoder(self.encoder(x)) - x).square().sum(1).mean()}
+            return super().loss(x - self.mean)
 
-    use(points, Edited())
-    assert "code of Edited.loss changed" in capsys.readouterr().out
-    use(points, Model(axes=4))
-    assert "layers changed" in capsys.readouterr().out
-
-
-def test_a_constant_that_the_loss_reads_counts(points, monkeypatch):
-    old = fingerprint(Model(), points, {})
-    monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
-    new = fingerprint(Model(), points, {})
-    assert differences(old, new) == ["SCALE 1.0 -> 3.0"]
+    use(points, Centred(0.0))
+    assert "loaded" in capsys.readouterr().out
+    model, _ = use(points, Centred(0.5))
+    assert "training" in capsys.readouterr().out and model.mean[0] == 0.5
 
 
-def test_a_global_that_shares_its_name_with_an_attribute_does_not_count(points, monkeypatch):
-    old = fingerprint(Model(), points, {})
-    monkeypatch.setattr(sys.modules[__name__], "encoder", 3.0, raising=False)
-    assert differences(old, fingerprint(Model(), points, {})) == []
-
-
-def half_of(x):
-    return x / 2
-
-
-def third_of(x):
-    return x / 3
-
-
-def test_a_function_that_a_model_was_given_counts(points):
-    first, second = Model(), Model()
-    first.corrupt, second.corrupt = half_of, third_of
-    changes = differences(fingerprint(first, points, {}), fingerprint(second, points, {}))
-    assert changes == ["code of half_of changed", "code of third_of changed"]
-
-
-def test_other_data_count(points):
-    old = fingerprint(Model(), points, {})
-    new = fingerprint(Model(), points.train[:150], {})
-    assert differences(old, new) == ["data points [(200, 16)] -> tensor [(150, 16)]"]
-
-
-def test_comments_docstrings_and_layout_do_not_count(tmp_path):
-    first = """
-def loss(x, y):
-    return {"loss": (x - y).sum()}  # why
-"""
-    second = '''
-def loss(x,
-         y):
-    """What."""
-
-    # and more
-    return {"loss":
-            (x - y).sum()}
-'''
-    third = first.replace("-", "+")
-    sources = []
-    for number, text in enumerate((first, second, third)):
-        path = tmp_path / f"m{number}.py"
-        path.write_text(text)
-        names = {}
-        exec(compile(text, str(path), "exec"), names)
-        sources.append(bare_source(names["loss"]))
-    assert sources[0] == sources[1] != sources[2]
-
-
-def test_indentation_counts(tmp_path):
-    inside = "def f(x):\n    if x:\n        x = 1\n        x = 2\n    return x\n"
-    outside = "def f(x):\n    if x:\n        x = 1\n    x = 2\n    return x\n"
-    sources = []
-    for number, text in enumerate((inside, outside)):
-        path = tmp_path / f"m{number}.py"
-        path.write_text(text)
-        names = {}
-        exec(compile(text, str(path), "exec"), names)
-        sources.append(bare_source(names["f"]))
-    assert sources[0] != sources[1]
-
-
-def test_a_truncated_checkpoint_is_refused_by_name_and_left_alone(folder, points):
-    path = committed(folder, points)
-    path.write_bytes(path.read_bytes()[:-40])
-    before = path.read_bytes()
-    with pytest.raises(CheckpointError, match=r"model.points.safetensors is damaged .*: delete it"):
-        use(points)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [None, {"format": "pt"}, {"companion": "{}"}, {"companion": "{"}, {"companion": "[]"}],
-)
-def test_a_foreign_checkpoint_is_refused_by_name(folder, points, metadata):
-    path = committed(folder, points)
-    save_file({"a": torch.zeros(3)}, path, metadata)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_flipped_bit_is_refused_by_name(place, folder, points):
+    path = folder / "trained" / "t" / "wide.points.safetensors"
+    use(points, Model(latent_dim=200), name="t/wide")
+    content = bytearray(path.read_bytes())
+    assert len(content) > 10_000
+    at = {"first": 512, "middle": len(content) // 2, "last": len(content) - 512}[place]
+    content[at] ^= 1
+    path.write_bytes(content)
+    before = files(folder)
     with pytest.raises(
-        CheckpointError, match=r"model.points.safetensors is (no checkpoint|damaged)"
+        CheckpointError, match=r"wide.points.safetensors is not the file .*--forget"
     ):
+        use(points, Model(latent_dim=200), name="t/wide")
+    assert files(folder) == before
+
+
+def damaged_pairs():
+    """What can have happened to a pair of files: {name: function of the weights' path}."""
+
+    def truncated(path):
+        path.write_bytes(path.read_bytes()[:-40])
+
+    def without_note(path):
+        path.with_suffix(".json").unlink()
+
+    def cut_note(path):
+        path.with_suffix(".json").write_text(path.with_suffix(".json").read_text()[:-20])
+
+    def foreign_note(path):
+        path.with_suffix(".json").write_text('{"format": "pt"}')
+
+    def list_for_a_note(path):
+        path.with_suffix(".json").write_text("[]")
+
+    def note_of_another_file(path):
+        note = json.loads(path.with_suffix(".json").read_text()) | {"sha256": "0" * 64}
+        path.with_suffix(".json").write_text(json.dumps(note))
+
+    return truncated, without_note, cut_note, foreign_note, list_for_a_note, note_of_another_file
+
+
+@pytest.mark.parametrize("damage", damaged_pairs(), ids=lambda damage: damage.__name__)
+def test_a_pair_that_does_not_agree_is_refused_until_the_reader_says_so(
+    damage, committed, folder, points, capsys
+):
+    damage(committed)
+    before = files(folder)
+    with pytest.raises(CheckpointError, match=r"model.points.*git checkout -- .*model.points") as e:
         use(points)
+    assert len(str(e.value).splitlines()) == 1
+    assert files(folder) == before and "training" not in capsys.readouterr().out
+    use(points, retrain=True)
+    use(points)
+    assert "loaded" in capsys.readouterr().out  # yours; the committed pair is as it was
+    assert {path: now for path, now in files(folder).items() if path in before} == before
 
 
-def test_a_checkpoint_of_another_shape_is_refused_by_name(folder, points):
-    path = committed(folder, points)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    save_file({"encoder.weight": torch.zeros(3, 15)}, path, metadata)
-    with pytest.raises(CheckpointError, match=r"model.points.safetensors holds another model"):
+def test_a_crash_between_the_two_files_costs_a_sentence(folder, points, monkeypatch):
+    use(points)
+
+    def killed(note, path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(notes, "write_note", killed)
+        notes.write({"a": torch.ones(3)}, {}, yours(folder))
+    with pytest.raises(CheckpointError, match=r"cut off between two writes: retrain=True"):
         use(points)
+    use(points, retrain=True)
+    use(points)
 
 
-def test_retrain_trains_whatever_is_there_and_spares_the_committed(folder, points, capsys):
-    path = committed(folder, points)
-    before = path.read_bytes()
+def test_retrain_trains_whatever_is_there_and_spares_the_committed(
+    committed, folder, points, capsys
+):
+    before = committed.read_bytes()
     use(points, retrain=True)
     assert "training on points (as asked)" in capsys.readouterr().out
-    assert path.read_bytes() == before and (folder / "trained" / "t").is_dir()
+    assert committed.read_bytes() == before and yours(folder).exists()
 
 
-def test_companion_retrain_writes_the_committed_one(folder, points, monkeypatch):
-    path = committed(folder, points)
-    before = os.stat(path).st_ino
+def test_companion_retrain_writes_the_committed_one(committed, folder, points, monkeypatch):
+    before = os.stat(committed).st_ino
     monkeypatch.setenv("COMPANION_RETRAIN", "t/mo")
     use(points)
-    assert os.stat(path).st_ino != before
+    assert os.stat(committed).st_ino != before
     monkeypatch.setenv("COMPANION_RETRAIN", "u")
     use(points, lr=1e-3)
-    assert (folder / "trained" / "t" / path.name).exists()
+    assert yours(folder).exists()
+
+
+def test_accept_writes_the_note_and_no_weight(committed, folder, points, monkeypatch, capsys):
+    weights = committed.read_bytes()
+    monkeypatch.setenv("COMPANION_ACCEPT", "t/mo")
+    use(points)
+    assert "t/model: accepted, nothing has moved" in capsys.readouterr().out
+    use(points, Doubled(), lr=1e-3)
+    said = capsys.readouterr().out
+    assert "accepted, lr 0.002 → 0.001; loss on the same images" in said and "loaded" in said
+    monkeypatch.delenv("COMPANION_ACCEPT")
+    use(points, Doubled(), lr=1e-3)
+    assert "loaded" in capsys.readouterr().out and committed.read_bytes() == weights
+    monkeypatch.setenv("COMPANION_ACCEPT", "t/mo")
+    with pytest.raises(CheckpointError, match=r"holds another model .*train it anew"):
+        use(points, Model(latent_dim=4))
+
+
+class Stops(Model):
+    """Ctrl-C in the middle of training, where `left` steps are done."""
+
+    left = 0
+
+    def loss(self, x):
+        if torch.is_grad_enabled() and len(x) == 50:  # a step of training, not a look at 32 items
+            Stops.left -= 1
+            if Stops.left == 0:
+                raise KeyboardInterrupt
+        return super().loss(x)
 
 
 def test_a_cut_off_run_goes_on_also_for_companion_retrain(folder, points, monkeypatch, capsys):
     monkeypatch.setattr(resume, "EVERY", 0)
     monkeypatch.setenv("COMPANION_RETRAIN", "t/mo")
-
-    class Stops(Model):
-        left = 10
-
-        def loss(self, x):
-            Stops.left -= 1
-            if Stops.left == 0:
-                raise KeyboardInterrupt
-            return super().loss(x)
-
+    Stops.left = 10
     use(points, Stops(), epochs=5)  # four steps an epoch: stopped in the third
+    assert "not saved, because it was interrupted" in capsys.readouterr().out
     use(points, Stops(), epochs=5)
     assert "Going on after epoch 2" in capsys.readouterr().out
-    assert [path.name for path in (folder / "trained" / "t").iterdir()] == []
+    assert not list((folder / "trained" / "t").iterdir())
     assert (folder / "checkpoints" / "t" / "model.points.safetensors").exists()
     Stops.left = 10
     use(points, Stops(), epochs=5)
@@ -235,14 +280,20 @@ def test_a_cut_off_run_goes_on_also_for_companion_retrain(folder, points, monkey
     assert "Going on" not in capsys.readouterr().out
 
 
-def test_an_interrupted_run_saves_nothing(folder, points, capsys):
-    class Stops(Model):
-        def loss(self, x):
-            raise KeyboardInterrupt
+def test_an_unfinished_run_of_other_code_or_settings_is_not_gone_on_with(
+    folder, points, monkeypatch, capsys
+):
+    monkeypatch.setattr(resume, "EVERY", 0)
 
-    use(points, Stops())
-    assert "not saved, because it was interrupted" in capsys.readouterr().out
-    assert not (folder / "trained").exists()
+    class Other(Stops):
+        scale = 2.0
+
+    for model, settings in ((Other, {}), (Stops, {"lr": 1e-3})):
+        Stops.left = 10
+        use(points, Stops(), epochs=5)
+        use(points, model(), epochs=5, **settings)
+        assert "Going on" not in capsys.readouterr().out
+        forget("t/")
 
 
 def test_a_folder_that_cannot_be_written_keeps_the_model_in_memory(folder, points, capsys):
@@ -250,6 +301,54 @@ def test_a_folder_that_cannot_be_written_keeps_the_model_in_memory(folder, point
     model, history = use(points)
     assert history.terms["loss"] and model.encoder.weight.isfinite().all()
     assert "could not be written" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [2_000, 12_000], ids=["for nothing", "for the state"])
+def test_a_disk_that_fills_costs_a_sentence_and_no_model(room, tmp_path):
+    """A limit on the size of files stands for the full disk: the same error reaches the writers."""
+    code = f"""
+        import resource, signal, torch
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        from companion.training import fit_or_load, resume
+        from torch import nn
+        resume.EVERY = 0
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net = nn.Linear(50, 50)
+            def loss(self, x):
+                return {{"loss": (self.net(x) - x).square().sum(1).mean()}}
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+        model, history = fit_or_load("t/m", Model(), torch.rand(100, 50), epochs=5, batch=20, bar=False)
+        print(len(history.terms["loss"]), model.net.weight.isfinite().all().item())
+    """
+    environment = os.environ | {"COMPANION_TRAINED": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=environment
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1:] == ["5 True"], done.stderr
+    assert done.stdout.count("if this run stops, it starts anew") == 1
+    assert done.stdout.count("the result is only in memory") == (room < 5_000)
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [name for name in left if name.startswith(".partial") or "unfinished" in name]
+
+
+def test_the_writers_of_weights_fail_with_an_error_of_their_own(
+    folder, points, monkeypatch, capsys
+):
+    """safetensors raises SafetensorError, no OSError, on a full disk."""
+
+    def full(*_):
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(notes, "save_file", full)
+    monkeypatch.setattr(resume, "save_file", full)
+    monkeypatch.setattr(resume, "EVERY", 0)
+    _, history = use(points)
+    assert len(history.terms["loss"]) == 2
+    said = capsys.readouterr().out
+    assert said.count("No space left on device") == 2
 
 
 def test_kill_9_in_the_middle_of_a_write_keeps_the_old_checkpoint(tmp_path):
@@ -271,53 +370,117 @@ def test_kill_9_in_the_middle_of_a_write_keeps_the_old_checkpoint(tmp_path):
         assert file.get_tensor("a").tolist() == [1, 1, 1]
 
 
-def test_checkpoints_are_half_precision_and_carry_their_story(folder, points):
-    path = committed(folder, points)
-    with safe_open(path, "pt") as file:
-        assert file.get_tensor("encoder.weight").dtype == torch.float16
-        note = json.loads(file.metadata()["companion"])
-    assert note["fingerprint"]["epochs"] == "2" and note["fingerprint"]["lr"] == "0.002"
-    assert len(note["history"]["terms"]["loss"]) == 2
+def test_checkpoints_are_half_precision_and_their_note_tells_their_story(committed):
+    assert notes.read_tensors(committed)["encoder.weight"].dtype == torch.float16
+    text = committed.with_suffix(".json").read_text()
+    note = json.loads(text)
+    assert note["settings"]["epochs"] == 2 and note["settings"]["lr"] == 0.002
+    assert note["data"]["items"] == 200 and len(note["history"]["terms"]["loss"]) == 2
+    assert "encoder.weight" in note["behaviour"]["loss"]["1"]["gradients"]
+    assert len(text.splitlines()) < 60  # a list of numbers is one line of a diff
 
 
-FACTOR = 2.0
+def test_weights_go_where_the_environment_says(tmp_path):
+    code = "from companion.training import notes; print(notes.TRAINED)"
+    environment = os.environ | {"COMPANION_TRAINED": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.stdout.decode().strip() == str(tmp_path)
 
 
-def doubled(model):
-    return FACTOR * model.encoder.weight.detach().sum(1)
+COMMITTED = sorted((ROOT / "data" / "checkpoints").rglob("*.safetensors"))
 
 
-def measured(points, model, measure=doubled):
-    return measure_or_load("t/sums", model, points, measure)
+def test_every_committed_file_has_a_note_that_agrees_with_it():
+    assert len(COMMITTED) > 100
+    for path in COMMITTED:
+        note = notes.read_note(path)  # sha256 and all
+        assert {"behaviour", "settings", "data", "history"} <= note.keys() or "spot" in note
+    alone = {p.with_suffix("") for p in (ROOT / "data" / "checkpoints").rglob("*.json")}
+    assert alone == {path.with_suffix("") for path in COMMITTED}
+
+
+def doubled(model, x):
+    return 2 * model.encoder(x).detach().sum(1)
+
+
+def measured(points, model, measure=doubled, items=None):
+    return measure_or_load("t/sums", model, points, measure, items)
 
 
 def test_a_measure_is_kept_while_nothing_it_depends_on_changes(folder, points, capsys):
     model, _ = use(points)
     first = measured(points, model)
     assert "t/sums: measuring on points" in capsys.readouterr().out
-    assert torch.equal(measured(points, model), first) and torch.equal(first, doubled(model))
+    assert torch.equal(measured(points, model), first)
+    assert torch.equal(first, doubled(model, points.test))
     assert "loaded, measured before" in capsys.readouterr().out
 
 
-def test_a_measure_of_other_weights_code_or_constants_is_made_anew(
-    folder, points, capsys, monkeypatch
-):
+def test_a_measure_of_other_weights_code_or_items_is_made_anew(folder, points, capsys):
     model, _ = use(points)
     measured(points, model)
     capsys.readouterr()
-    measured(points, model, lambda model: 3 * doubled(model))
+    measured(points, model, lambda model, x: 1.5 * doubled(model, x))
     assert "measuring on points" in capsys.readouterr().out
+    assert torch.equal(measured(points, model), doubled(model, points.test))
+    assert "mean of 64 items" in capsys.readouterr().out
+    measured(points, model, items=points.train)
+    assert "other items" in capsys.readouterr().out
     measured(points, model)
-    monkeypatch.setitem(globals(), "FACTOR", 3.0)
-    assert torch.equal(measured(points, model), doubled(model))
-    assert "FACTOR 2.0 -> 3.0" in capsys.readouterr().out
     model.encoder.weight.data += 1
-    assert torch.equal(measured(points, model), doubled(model))
-    assert "weights" in capsys.readouterr().out
+    assert torch.equal(measured(points, model), doubled(model, points.test))
+    assert "other weights" in capsys.readouterr().out
 
 
-def test_a_measure_asked_for_by_retrain_is_committed(folder, points, monkeypatch):
+def test_a_noisy_measure_is_known_by_its_spot(folder, points, capsys):
+    def noisy(model, x):
+        return doubled(model, x) + torch.randn(len(x))
+
+    model, _ = use(points)
+    torch.manual_seed(1)
+    kept = measured(points, model, noisy)
+    torch.manual_seed(2)
+    assert torch.equal(measured(points, model, noisy), kept)
+    assert "loaded" in capsys.readouterr().out
+
+
+def test_a_measure_asked_for_by_retrain_is_committed_and_by_accept_is_only_noted(
+    folder, points, monkeypatch, capsys
+):
     model, _ = use(points)
     monkeypatch.setenv("COMPANION_RETRAIN", "t/sums")
     measured(points, model)
-    assert (folder / "checkpoints" / "t" / "sums.points.safetensors").exists()
+    path = folder / "checkpoints" / "t" / "sums.points.safetensors"
+    content = path.read_bytes()
+    monkeypatch.delenv("COMPANION_RETRAIN")
+    monkeypatch.setenv("COMPANION_ACCEPT", "t/sums")
+    measured(points, model, lambda model, x: 3 * doubled(model, x))
+    monkeypatch.delenv("COMPANION_ACCEPT")
+    measured(points, model, lambda model, x: 3 * doubled(model, x))
+    assert "measuring" not in capsys.readouterr().out.split("t/sums: accepted")[1]
+    assert path.read_bytes() == content
+
+
+def test_a_small_file_system_is_what_the_limit_imitates(tmp_path):
+    """The limit on file sizes above raises what a full file system raises, where one can be mounted."""
+    room = tmp_path / "small"
+    room.mkdir()
+    mount = shutil.which("mount")
+    if (
+        os.geteuid()
+        or not mount
+        or subprocess.run(
+            [mount, "-t", "tmpfs", "-o", "size=8k", "tmpfs", room], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("no right to mount a file system")
+    try:
+        with pytest.raises((OSError, SafetensorError)):
+            notes.write_atomically(
+                room / "a", lambda name: notes.save_file({"a": torch.ones(10_000)}, name)
+            )
+        notes.write({"a": torch.ones(10_000)}, {}, room / "b.safetensors")
+        assert not list(room.iterdir())
+    finally:
+        subprocess.run(["umount", room], check=True)
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] < 0  # the limit was its own process's

@@ -2,6 +2,7 @@ import hashlib
 import os
 import shutil
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ import torch
 import torchvision
 from tqdm import tqdm
 
-from companion import checkpoints, data, metrics, strokes
+from companion import data, metrics, strokes
 from companion.data import DataError
+from companion.training import notes
+
+REAL = os.environ.get("COMPANION_DATA")  # before a test takes it away
 
 
 @pytest.fixture
@@ -121,7 +125,7 @@ def test_a_download_lands_whole_and_quietly(tiny_mnist, folder, monkeypatch, cap
     assert data.mnist().name == "mnist"
     shown = capsys.readouterr()
     assert shown.out.count("\n") == 1 and not shown.err
-    assert [path.name for path in folder.iterdir()] == ["MNIST"]
+    assert {path.name for path in folder.iterdir()} == {"MNIST", "cache"}
 
 
 def test_embedded_looks_nowhere(tiny_mnist, monkeypatch):
@@ -173,15 +177,18 @@ def test_pen_digits_are_seeded_balanced_and_centred_as_mnist_is():
 def test_a_judge_of_each_kind_of_digits_reads_the_other():
     pens = data.pen_digits()
     judge = metrics.Judge().eval()
-    checkpoints.load_weights(judge, checkpoints.COMMITTED / "31.1" / "judge.mnist.safetensors")
+    judge.load_state_dict(notes.read_tensors(notes.COMMITTED / "31.1" / "judge.mnist.safetensors"))
     assert metrics.accuracy(judge, pens.test, pens.test_labels) >= 80
     real = data._real_mnist()
     if real is None:
         pytest.skip("MNIST is not at hand: the other direction cannot be measured")
-    checkpoints.load_weights(judge, checkpoints.COMMITTED / "31.1" / "judge.strokes.safetensors")
+    judge.load_state_dict(
+        notes.read_tensors(notes.COMMITTED / "31.1" / "judge.strokes.safetensors")
+    )
     assert metrics.accuracy(judge, real.test, real.test_labels) >= 80
 
 
+@pytest.mark.slow
 def test_photos_hold_the_cat_out(folder):
     pictures = data.photos(32, crops=40)
     assert pictures.train.shape == (40, 3, 32, 32) and pictures.name == "photos-32"
@@ -204,3 +211,61 @@ def test_tile_places_pictures_row_by_row():
     assert picture.shape == (9, 17)
     assert (picture[5:, 12:] == 255).all() and (picture[:4, :5] == 0).all()
     assert data.tile(torch.rand(1, 2, 3, 4, 5)).shape == (4, 11, 3)
+
+
+def test_packed_images_come_back_bit_for_bit_by_any_index():
+    images = (torch.rand(20, 1, 5, 7, generator=torch.Generator().manual_seed(0)) < 0.4).byte()
+    bits = data.packed("bits", images)
+    index = torch.tensor([3, 0, 19, 3])
+    assert len(bits) == 20 and torch.equal(bits[index], 255 * images[index])
+    assert bits[index].dtype == torch.uint8
+
+
+def test_indexed_items_are_made_when_asked_for():
+    asked = []
+    squares = data.Indexed(
+        "squares", 5, lambda i: asked.append(len(i)) or i**2, torch.device("cpu")
+    )
+    assert asked == [] and squares[torch.tensor([2, 4])].tolist() == [4, 16] and asked == [2]
+
+
+def test_the_first_items_are_the_datas_own_save_for_imagenette():
+    images = torch.arange(40 * 3 * 16 * 16).view(40, 3, 16, 16).byte()
+    other = data.Images("other-16", images, torch.arange(40), images[:1], torch.zeros(1), "here")
+    first, labels = data.first_items(other, labels=True)
+    assert torch.equal(first, images[:8]) and labels.tolist() == list(range(8))
+    genuine = data.Images("imagenette-16", images, torch.arange(40), images[:1], torch.zeros(1), "")
+    (stand_in,) = data.first_items(genuine)
+    assert stand_in.shape == (8, 3, 16, 16) and not torch.equal(stand_in, images[:8])
+    assert (
+        len(data.first_items(images[:, :1])[0]) == 32 and len(data.first_items(images[:5])[0]) == 5
+    )
+
+
+def test_two_copies_of_a_dataset_do_not_share_a_cache(tmp_path):
+    for size in (10, 20):
+        (tmp_path / str(size) / "val" / "a").mkdir(parents=True)
+        (tmp_path / str(size) / "val" / "a" / "one.JPEG").write_bytes(b"x" * size)
+    assert data._copy_of(tmp_path / "10") != data._copy_of(tmp_path / "20")
+
+
+def test_the_data_folder_is_the_checkouts_or_that_of_where_one_works(tmp_path):
+    book, site = tmp_path / "book", tmp_path / "site-packages"
+    for folder in (book / "data", book / "notebooks", book / "companion", site / "companion"):
+        folder.mkdir(parents=True)
+    (book / "data" / "README.md").write_text("words")
+    assert data.data_folder(book / "companion", tmp_path) == book / "data"
+    assert data.data_folder(site / "companion", book / "notebooks") == book / "data"
+    assert data.data_folder(site / "companion", tmp_path) == tmp_path / "data"
+
+
+def test_mnist_is_decoded_once_and_torchvision_left_alone_afterwards(folder, monkeypatch):
+    if not REAL or not (Path(REAL) / "MNIST").is_dir():
+        pytest.skip("MNIST is not at hand")
+    monkeypatch.setenv("COMPANION_DATA", REAL)
+    first = data.mnist(verbose=False)
+    monkeypatch.setattr(data, "_torchvision", lambda: 1 / 0)
+    again = data.mnist(verbose=False)
+    assert torch.equal(first.train, again.train) and torch.equal(
+        first.test_labels, again.test_labels
+    )

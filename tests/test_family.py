@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from companion.family import Family
 from companion.networks import Decoder, Encoder
-from companion.training import fit
+from companion.training import TrainingError, fit
+from companion.training.family import Family
 
 
 class VAE(nn.Module):
@@ -30,13 +30,13 @@ def members(betas):
 
 
 def test_a_family_ends_where_its_members_end_alone(images):
-    settings = dict(epochs=3, batch=50, precision="float32", progress=False)
+    settings = dict(epochs=3, batch=50, precision="float32", bar=False)
     betas = (0.5, 1.0, 4.0)
     alone = members(betas)
     histories = [fit(model, images, **settings) for model in alone]
     family = Family(members(betas))
     history = fit(family, images, **settings)
-    for k, (one, model) in enumerate(zip(alone, family.members(), strict=True)):
+    for k, (one, model) in enumerate(zip(alone, family.unstack(), strict=True)):
         assert model.beta == betas[k]
         assert history.terms[f"kl {k}"] == pytest.approx(histories[k].terms["kl"], rel=1e-3)
         for name, value in one.state_dict().items():
@@ -44,15 +44,15 @@ def test_a_family_ends_where_its_members_end_alone(images):
 
 
 def test_members_do_not_feel_each_other(images):
-    settings = dict(epochs=1, batch=50, precision="float32", progress=False)
+    settings = dict(epochs=1, batch=50, precision="float32", bar=False)
     first, second = Family(members((1.0, 2.0))), Family(members((1.0, 9.0)))
     fit(first, images, **settings)
     fit(second, images, **settings)
-    a, b = first.members(), second.members()
+    a, b = first.unstack(), second.unstack()
     assert torch.allclose(a[0].encoder[0].weight, b[0].encoder[0].weight, atol=1e-5)
     assert not torch.allclose(a[1].encoder[0].weight, b[1].encoder[0].weight, atol=1e-5)
 
 
 def test_members_of_two_kinds_are_refused():
-    with pytest.raises(ValueError, match="must be of one kind"):
+    with pytest.raises(TrainingError, match="of one kind"):
         Family([nn.Linear(2, 3), nn.Linear(3, 3)])

@@ -140,6 +140,13 @@ def test_sparsity_counts_over_the_whole_set():
     assert found["variance"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
 
 
+def test_a_feature_is_active_however_small_it_is():
+    x = torch.zeros(10, 4)
+    x[:, 0], x[3, 1], x[4, 2] = 1e-6, 1e-30, -1.0  # the third is negative: not active
+    found = metrics.sparsity(Axes(), x)
+    assert found["L0"] == pytest.approx(1.1) and found["dead"] == 50
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [(torch.zeros(0, 4), "no activations"), (torch.full((3, 4), float("nan")), "NaN")],

@@ -22,7 +22,10 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
+]
 
 
 @pytest.fixture
@@ -40,6 +43,7 @@ def lab(tmp_path):
         path.write_text(json.dumps(choice))
     command += [f"--LabApp.user_settings_dir={tmp_path / 'settings'}"]
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
+    environment |= {"COMPANION_TRAINED": str(tmp_path / "trained")}  # committed weights only
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"

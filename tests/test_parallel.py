@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from companion import resume
 from companion.data import DataError
-from companion.training import TrainingError, fit
+from companion.networks import Decoder, Encoder
+from companion.training import TrainingError, fit, resume
 
 PRELUDE = """
     import json, os, signal, sys, torch
     from pathlib import Path
     from torch import nn
-    from companion import resume
-    from companion.training import fit, TrainingError
+    from companion.training import fit, resume, TrainingError
 
     resume.EVERY = 0
     torch.set_num_threads(1)
@@ -41,7 +40,7 @@ PRELUDE = """
     torch.manual_seed(0)
     model = Model()
     kept = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    settings = dict(epochs=25, batch=100, lr=0.01, precision="float32", progress=False, resume=kept)
+    settings = dict(epochs=25, batch=100, lr=0.01, precision="float32", bar=False, resume=kept)
     try:
         history = fit(model, x, **settings)
     except TrainingError as error:
@@ -77,6 +76,7 @@ def curve(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_two_processes_follow_one_for_fifty_steps(launch):
     one, two = curve(launch(1)), curve(launch(2))
     assert len(one["loss"]) == 25  # of two steps each
@@ -85,6 +85,7 @@ def test_two_processes_follow_one_for_fifty_steps(launch):
     assert one["loss"][-1] < 0.7 * one["loss"][0]
 
 
+@pytest.mark.slow
 def test_a_dead_process_stops_the_run_and_the_run_goes_on_from_its_file(launch, tmp_path):
     whole = curve(launch(1))
     kept = tmp_path / "run.safetensors"
@@ -119,7 +120,7 @@ class Noisy(nn.Module):
 
 def test_an_interrupted_run_goes_on_along_the_same_curve(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(resume, "EVERY", 0)
-    x, settings = torch.rand(100, 4), dict(epochs=8, batch=20, progress=False, precision="float32")
+    x, settings = torch.rand(100, 4), dict(epochs=8, batch=20, bar=False, precision="float32")
 
     def model(stop=None):
         torch.manual_seed(0)
@@ -139,11 +140,47 @@ def test_an_interrupted_run_goes_on_along_the_same_curve(tmp_path, monkeypatch, 
     assert torch.equal(second.net.weight, whole.net.weight)
 
 
+class Convolutional(nn.Module):
+    """The skeleton: its weights are channels-last, and so must be the moments that are read back."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder, self.left = Encoder(4), Decoder(4), None
+
+    def loss(self, x):
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return {"loss": (self.decoder(self.encoder(x)) - x).square().flatten(1).sum(1).mean()}
+
+
+def test_a_convolutional_run_cut_off_half_way_ends_where_the_whole_one_ends(
+    tmp_path, monkeypatch, images
+):
+    monkeypatch.setattr(resume, "EVERY", 0)
+    kept, settings = tmp_path / "run.safetensors", dict(epochs=6, batch=100, bar=False)
+    settings |= {"average": 0.9, "skip": 5.0}  # their state is kept too
+
+    def model(left=None):
+        torch.manual_seed(0)
+        made = Convolutional()
+        made.left = left
+        return made
+
+    whole, cut, second = model(), model(left=11), model()
+    wanted = fit(whole, images, **settings)
+    assert fit(cut, images, resume=kept, **settings).interrupted  # in the fourth epoch
+    assert fit(second, images, resume=kept, **settings).terms == wanted.terms
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
 def test_a_damaged_state_is_named_and_a_folder_that_cannot_be_written_is_no_end(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(resume, "EVERY", 0)
-    kept, settings = tmp_path / "run.safetensors", dict(epochs=2, batch=20, progress=False)
+    kept, settings = tmp_path / "run.safetensors", dict(epochs=2, batch=20, bar=False)
     kept.write_bytes(b"no state")
     with pytest.raises(DataError, match=r"run.safetensors is damaged .*: delete it to start"):
         fit(Noisy(), torch.rand(100, 4), resume=kept, **settings)
@@ -185,7 +222,7 @@ def test_two_players_move_their_own_parameters_only():
         batch=50,
         lr=0.02,
         weight_decay=0.0,
-        progress=False,
+        bar=False,
         precision="float32",
     )
     assert list(history.terms) == ["loss", "critic_loss", "real"]
@@ -196,7 +233,7 @@ def test_one_step_of_each_player_by_hand():
     model, by_hand = Adversarial(), Adversarial()
     by_hand.load_state_dict(model.state_dict())
     x = torch.rand(20, 1)
-    fit(model, x, epochs=1, batch=20, lr=0.1, progress=False, precision="float32")
+    fit(model, x, epochs=1, batch=20, lr=0.1, bar=False, precision="float32")
     for name, parameters in by_hand.players().items():
         optimiser = torch.optim.AdamW(parameters, 0.1, betas=(0.9, 0.99), weight_decay=0.01)
         optimiser.zero_grad()
@@ -215,7 +252,7 @@ def test_a_recorded_step_is_the_step():
         model = Noisy()
         if not record:
             model.loss = unrecordable(model.loss)
-        fit(model, x, epochs=5, batch=20, precision="float32", progress=False)
+        fit(model, x, epochs=5, batch=20, precision="float32", bar=False)
         results.append(model.net.weight)
     assert torch.allclose(*results, atol=1e-5)
 

@@ -52,8 +52,8 @@ def test_no_text_names_a_package_host_or_a_lock():
 
 def test_data_hold_our_checkpoints_and_words_only():
     held = [path for path in tracked() if path.relative_to(ROOT).parts[0] == "data"]
-    assert all(path.suffix in {".safetensors", ".md"} for path in held)
-    assert sum(path.stat().st_size for path in held) < 200e6  # half precision already
+    assert all(path.suffix in {".safetensors", ".json", ".md"} for path in held)
+    assert sum(path.stat().st_size for path in held) < 250e6  # half precision already
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:4])

@@ -45,7 +45,7 @@ def test_it_asks_for_the_named_checkpoints(notebook, monkeypatch):
     monkeypatch.setattr(retrain, "run", lambda path: seen.append(run(path)["asked"]))
     retrain.main(["99.1"])
     retrain.main(["99.1", "--only", "99.1/ae", "--embedded"])
-    assert seen == [("99.1", "x"), ("99.1/ae", "embedded")]
+    assert seen == [("99.1/", "x"), ("99.1/ae", "embedded")]
 
 
 def test_an_unknown_section_is_named(notebook, capsys):

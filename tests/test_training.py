@@ -1,13 +1,18 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from companion import data
 from companion.networks import Decoder, Encoder
-from companion.training import TrainingError, fit, training_tensors, warmup_cosine
+from companion.training import Player, TrainingError, fit, loop
+from companion.training.checks import training_parts
+from companion.training.hardware import uses_bfloat16
+from companion.training.schedule import warmup_cosine
 
 
 class Small(nn.Module):
@@ -21,7 +26,7 @@ class Small(nn.Module):
 
 
 def train(model, images, **settings):
-    return fit(model, images, **({"epochs": 2, "batch": 50, "progress": False} | settings))
+    return fit(model, images, **({"epochs": 2, "batch": 50, "bar": False} | settings))
 
 
 def small(seed=0):
@@ -49,15 +54,30 @@ def test_same_seed_same_weights_and_the_callers_dice_are_untouched(images):
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 
 
-def test_one_step_is_the_optimiser_step_of_torch(images):
-    """A single batch of all the data: the same weights as a step written out by hand."""
-    model, by_hand = small(), small()
-    train(model, images, epochs=1, batch=300, lr=0.1, precision="float32")
-    rate = 0.1 * warmup_cosine(1)(0)
-    optimiser = torch.optim.AdamW(by_hand.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
-    by_hand.loss(images / 255)["loss"].backward()
-    optimiser.step()
-    assert torch.allclose(model.net[2].weight, by_hand.net[2].weight, atol=1e-5)
+def by_hand(model, images, steps, lr, betas=(0.9, 0.99), left_out=()):
+    """AdamW on all of the data, written out: Loshchilov and Hutter 2019, algorithm 2."""
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in model.parameters()]
+    taken = 0
+    for step in range(steps):
+        if step in left_out:
+            continue
+        rate, taken = lr * warmup_cosine(step, steps), taken + 1
+        grads = torch.autograd.grad(model.loss(images / 255)["loss"], list(model.parameters()))
+        for p, g, (first, second) in zip(model.parameters(), grads, moments, strict=True):
+            first.mul_(betas[0]).add_(g, alpha=1 - betas[0])
+            second.mul_(betas[1]).add_(g.square(), alpha=1 - betas[1])
+            upright = [m / (1 - b**taken) for m, b in ((first, betas[0]), (second, betas[1]))]
+            p.data -= rate * (upright[0] / (upright[1].sqrt() + 1e-8) + 0.01 * p.data)
+    return model
+
+
+@pytest.mark.parametrize("steps", [1, 12])
+def test_training_is_adamw_with_its_two_moments_and_the_schedule(images, steps):
+    """A single batch of all the data, so that the order of the items does not matter."""
+    model = small()
+    train(model, images, epochs=steps, batch=300, lr=0.02, precision="float32")
+    wanted = by_hand(small(), images, steps, lr=0.02)
+    assert torch.allclose(model.net[2].weight, wanted.net[2].weight, atol=1e-5)
 
 
 def test_every_image_is_seen_once_an_epoch():
@@ -86,7 +106,7 @@ def test_labels_travel_with_their_images():
 
 
 def test_the_schedule_rises_for_a_tenth_then_falls_to_nothing():
-    share = [warmup_cosine(100)(step) for step in range(101)]
+    share = [warmup_cosine(step, 100) for step in range(101)]
     assert share[9] == share[10] == 1 and share[0] == 0.1
     assert share[55] == pytest.approx(0.5) and share[100] == pytest.approx(0, abs=1e-12)
 
@@ -132,7 +152,7 @@ def test_data_that_are_not_finite_are_refused_with_the_place(value):
     x = torch.rand(20, 4)
     x[3, 1] = value
     with pytest.raises(TrainingError, match="data is NaN or infinite, first in item 3"):
-        training_tensors(x, 5)
+        training_parts(x, 5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -175,7 +195,15 @@ def test_weights_go_back_to_before_the_epoch_that_failed(images):
         (torch.zeros(10, 1, 28, 28), {}, "batch=50, but there are 10 items: choose 1 to that"),
         (torch.zeros(100, 1, 28, 28), {"batch": 0}, "batch=0"),
         (torch.zeros(100, 1, 28, 28).double(), {}, "data is torch.float64: pass uint8"),
-        (torch.zeros(100, 1, 28, 28).long(), {}, "data is torch.int64: pass uint8"),
+        (torch.zeros(100, 1, 28, 28), {"epochs": -1}, "epochs=-1: choose a whole number"),
+        (torch.zeros(100, 1, 28, 28), {"epochs": 0}, "epochs=0: choose a whole number"),
+        (torch.zeros(100, 1, 28, 28), {"epochs": 1.5}, "epochs=1.5: choose a whole number"),
+        (torch.zeros(100, 1, 28, 28), {"lr": 0.0}, "lr=0.0: choose a learning rate above 0"),
+        (torch.zeros(100, 1, 28, 28), {"labels": True}, "labels=True takes the labels of a dataset"),
+        (torch.zeros(100, 1, 28, 28), {"average": 1.0}, "average=1.0: choose 0"),
+        (torch.zeros(100, 1, 28, 28), {"skip": 0.5}, "skip=0.5: choose 0"),
+        (torch.zeros(100, 1, 28, 28), {"moments": [3]}, "moments= needs watch="),
+        (torch.zeros(100, 1, 28, 28), {"moments": [9], "watch": print}, "moment 9 is not within"),
         (torch.zeros(100, 1, 32, 32), {}, r"failed on a batch of \(50, 1, 32, 32\) torch.float32"),
         ([1, 2, 3], {}, "data is a list: pass Images or tensors"),
         ((torch.zeros(100, 1, 28, 28), torch.zeros(99)), {}, "100 items but 99 labels"),
@@ -234,6 +262,7 @@ def test_an_interrupt_keeps_history_and_model(images, capsys):
     assert "Stopped after step 15 of 300" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_real_ctrl_c_ends_a_process_in_order():
     code = """
         import os, signal, torch
@@ -248,7 +277,7 @@ def test_a_real_ctrl_c_ends_a_process_in_order():
                 os.kill(os.getpid(), signal.SIGINT)
             return {"loss": (model.net(x) - x).square().mean()}
         model.loss = loss
-        history = fit(model, torch.rand(100, 4), epochs=1000, batch=10, progress=False)
+        history = fit(model, torch.rand(100, 4), epochs=1000, batch=10, bar=False)
         print(history.interrupted, len(history.terms["loss"]), model.net.weight.isfinite().all().item())
     """
     done = subprocess.run(
@@ -262,10 +291,219 @@ def test_images_and_labels_are_taken_from_a_dataset(images):
     from companion.data import Images
 
     digits = Images("x", images, torch.arange(300), images[:1], torch.zeros(1), "here")
-    assert len(training_tensors(digits, 10)) == 1
-    assert len(training_tensors(digits, 10, labels=True)) == 2
+    assert len(training_parts(digits, 10)) == 1
+    assert len(training_parts(digits, 10, labels=True)) == 2
 
 
 def test_importing_the_loop_needs_no_jupyter():
-    code = "import sys; sys.modules['ipywidgets'] = None; import companion.checkpoints, companion.retrain"
+    code = "import sys; sys.modules['ipywidgets'] = None; import companion.training.family, companion.retrain"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tokens_reach_the_model_as_whole_numbers():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(10, 10)
+
+        def loss(self, x):
+            assert x.dtype == torch.int64
+            return {"loss": nn.functional.cross_entropy(self.table(x).flatten(0, 1), x.flatten())}
+
+    tokens = torch.arange(600).view(200, 3) % 10
+    past = train(Words(), tokens, epochs=20, lr=0.1).terms["loss"]
+    assert past[-1] < 0.3 * past[0]
+
+
+def test_items_that_are_made_by_index_train_as_those_that_are_held(images):
+    black_and_white = 255 * (images > 127).byte()
+    held, by_index = small(), small()
+    train(held, black_and_white)
+    rendered = data.Indexed("x", 300, lambda i: black_and_white[i], torch.device("cpu"))
+    train(by_index, rendered)
+    for other in (by_index, train(packed := small(), data.packed("x", black_and_white)) and packed):
+        assert torch.equal(held.net[1].weight, other.net[1].weight)
+
+
+def test_what_no_index_can_make_is_named():
+    doubles = data.Indexed("x", 300, lambda i: i.double(), torch.device("cpu"))
+    with pytest.raises(TrainingError, match=r"data is torch.float64: pass uint8 pixels"):
+        train(small(), doubles)
+
+
+def test_progress_is_set_before_each_step_and_ends_at_one(images):
+    class Clocked(Small):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("progress", torch.zeros(()), persistent=False)
+            self.inner = nn.Module()
+            self.inner.register_buffer("progress", torch.zeros(()), persistent=False)
+            self.seen = []
+
+        def loss(self, x):
+            assert self.progress == self.inner.progress
+            self.seen.append(self.progress.item())
+            return super().loss(x)
+
+    model = Clocked()
+    train(model, images)  # twelve steps
+    assert model.seen == pytest.approx([step / 12 for step in range(12)]) and model.progress == 1
+
+
+def test_moments_are_handed_over_in_order_and_training_does_not_feel_it(images):
+    seen = {}
+
+    def watch(step, model):
+        torch.rand(7)
+        seen[step] = model.net[1].weight.clone(), model.training
+
+    plain, watched = small(), small()
+    train(plain, images)
+    train(watched, images, moments=(0, 1, 6, 12), watch=watch)
+    assert list(seen) == [0, 1, 6, 12] and not any(training for _, training in seen.values())
+    assert torch.equal(seen[0][0], small().net[1].weight)
+    assert torch.equal(seen[12][0], watched.net[1].weight)
+    assert torch.equal(plain.net[1].weight, watched.net[1].weight)
+
+
+def test_the_average_of_the_weights_is_what_the_model_ends_with(images):
+    weights = []
+    model = small()
+    train(
+        model, images, epochs=3, average=0.8, moments=range(19),
+        watch=lambda _, m: weights.append(m.net[1].weight.clone()),
+    )  # fmt: skip
+    average = weights[0]
+    for weight in weights[1:]:
+        average = 0.8 * average + 0.2 * weight
+    assert torch.allclose(model.net[1].weight, average, atol=1e-6)
+    assert not torch.allclose(model.net[1].weight, weights[-1], atol=1e-4)
+
+
+class Jolted(Small):
+    """One step in `every` has a gradient a hundred times too long, or none that is finite."""
+
+    def __init__(self, jolt, every=40):
+        super().__init__()
+        self.jolt, self.every, self.steps = jolt, every, 0
+
+    def loss(self, x):
+        self.steps += 1
+        terms = super().loss(x)
+        jolted = self.steps % self.every == 0
+        return {name: term * (self.jolt if jolted else 1) for name, term in terms.items()}
+
+
+@pytest.mark.parametrize("jolt", [100.0, float("nan"), float("inf")])
+def test_steps_with_too_long_or_no_gradient_are_left_out_and_counted(images, jolt):
+    model = Jolted(jolt, every=120)
+    seen = {}
+    history = train(
+        model, images, epochs=60, skip=5.0, average=0.9, moments=(118, 119, 120, 121),
+        watch=lambda step, m: seen.update({step: m.net[1].weight.clone()}),
+    )  # fmt: skip
+    assert sum(history.terms["skipped"]) * 6 == pytest.approx(3)  # of 360 steps, 6 an epoch
+    assert torch.equal(seen[119], seen[120]) and not torch.equal(seen[118], seen[119])
+    assert not torch.equal(seen[120], seen[121])
+    assert all(torch.tensor(past).isfinite().all() for past in history.terms.values())
+    assert model.net[1].weight.isfinite().all()
+
+
+def test_more_than_one_step_in_a_hundred_left_out_ends_the_run(images):
+    model = Jolted(float("nan"), every=30)
+    words = r"6 of 18\d steps were skipped, because their gradients .* learning rate 0.002"
+    with pytest.raises(TrainingError, match=words):
+        train(model, images, epochs=100, skip=5.0)
+    assert model.net[1].weight.isfinite().all()
+
+
+def test_a_step_left_out_moves_neither_weights_nor_moments(images):
+    """The schedule goes on: the steps after it have the rates that they would have had."""
+    torch.manual_seed(0)
+    model = Jolted(float("nan"), every=5)
+    train(model, images, epochs=8, batch=300, lr=0.02, skip=5.0, precision="float32")
+    wanted = by_hand(small(), images, 8, lr=0.02, left_out=(4,))
+    assert torch.allclose(model.net[2].weight, wanted.net[2].weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("amx, avx512_bf16", [(True, True), (False, True), (False, False)])
+def test_auto_takes_bfloat16_where_the_cpu_has_instructions_for_it(amx, avx512_bf16, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert uses_bfloat16("auto", torch.device("cpu")) is (amx or avx512_bf16)
+    assert uses_bfloat16("auto", torch.device("cuda")) is True
+    assert uses_bfloat16("float32", torch.device("cuda")) is False
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def players(self):
+        return {
+            "loss": self.a.parameters(),
+            "b_loss": Player(self.b.parameters(), lr=0.05, betas=(0.5, 0.9), steps=3),
+        }
+
+    def loss(self, x):
+        return {"loss": (self.a(x) - x).square().sum(1).mean()}
+
+    def b_loss(self, x):
+        return {"loss": (self.b(x) + x).square().sum(1).mean()}
+
+
+def test_a_player_has_a_rate_betas_and_steps_of_its_own():
+    torch.manual_seed(0)
+    model = Pair()
+    torch.manual_seed(0)
+    other, x = Pair(), torch.rand(40, 4, generator=torch.Generator().manual_seed(1))
+    history = train(model, x, epochs=4, batch=40, lr=0.01, precision="float32")
+    assert list(history.terms) == ["loss", "b_loss"]
+    for part, top, betas, steps, loss in (
+        (other.a, 0.01, (0.9, 0.99), 1, other.loss),
+        (other.b, 0.05, (0.5, 0.9), 3, other.b_loss),
+    ):
+        optimiser = torch.optim.AdamW(part.parameters(), betas=betas, weight_decay=0.01)
+        for batch in range(4):
+            optimiser.param_groups[0]["lr"] = top * warmup_cosine(batch, 4)
+            for _ in range(steps):
+                optimiser.zero_grad()
+                loss(x)["loss"].backward()
+                optimiser.step()
+    assert torch.allclose(model.a.weight, other.a.weight, atol=1e-6)
+    assert torch.allclose(model.b.weight, other.b.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda m: m.requires_grad_(False), "all parameters that loss trains are frozen"),
+        (lambda m: setattr(m, "net", nn.Flatten()), "Small has no parameters to train by loss"),
+        (lambda m: setattr(m, "loss", None), r"Small has no method loss\(x\): write it"),
+        (
+            lambda m: setattr(m, "loss", lambda x: {"loss": x.mean()}),
+            "the loss depends on no parameter that can learn",
+        ),
+    ],
+)
+def test_a_model_that_cannot_learn_is_named(images, spoil, words):
+    model = small()
+    spoil(model)
+    with pytest.raises(TrainingError, match=words):
+        train(model, images)
+
+
+def test_the_loop_is_one_file_that_is_read_in_one_go():
+    text = (Path(loop.__file__)).read_text().splitlines()
+    assert len(text) <= 120 and sum(len(line) > 100 for line in text) == 0
+
+
+def test_importing_the_package_leaves_torchs_compiler_and_torchvision_alone():
+    """They take seconds of every start; the first slider needs neither."""
+    code = (
+        "import sys; from companion import data, metrics, plotting, widgets, training; "
+        "print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -82,7 +82,7 @@ def test_a_log_variance_that_overflows_is_one_sentence_and_leaves_the_model(imag
     last.bias.data[3:] = 1000.0
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(TrainingError, match=r"became (inf|nan) at step 1 .*log-variance"):
-        fit(model, images, epochs=1, batch=100, progress=False)
+        fit(model, images, epochs=1, batch=100, bar=False)
     after = model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -101,7 +101,7 @@ def test_a_learned_scale_moves_and_the_terms_add_up(images, name):
     torch.manual_seed(0)
     model = BUILT[name](3)
     before = model.log_scale.item()
-    terms = fit(model, images, epochs=2, batch=100, progress=False).terms
+    terms = fit(model, images, epochs=2, batch=100, bar=False).terms
     assert model.log_scale.item() != before
     assert terms["loss"][-1] == pytest.approx(terms["recon"][-1] + terms["kl"][-1], rel=1e-5)
 

@@ -12,10 +12,14 @@ import io
 import logging
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -23,11 +27,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import ToTensor
 
-from companion import data
-from companion.family import Family
-from companion.metrics import mse
+from companion import data, widgets
+from companion.corruption import CORRUPTIONS
+from companion.metrics import Judge, mse
 from companion.networks import Decoder, Encoder
-from companion.training import fit, uses_bfloat16, warmup_cosine
+from companion.training import fit
+from companion.training.family import fit_family
+from companion.training.hardware import uses_bfloat16
+from companion.training.schedule import warmup_cosine
 
 
 class DenseVAE(nn.Module):
@@ -161,7 +168,9 @@ def bare(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) ->
     device, steps = images.device, len(images) // batch
     model.to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.99), fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(epochs * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, partial(warmup_cosine, total=epochs * steps)
+    )
     for _ in range(epochs):
         order = torch.randperm(len(images), device=device)[: steps * batch]
         for index in order.view(steps, batch):
@@ -175,7 +184,7 @@ def bare(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) ->
 
 
 def ours(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) -> None:
-    fit(model, images, batch=batch, epochs=epochs, progress=False)
+    fit(model, images, batch=batch, epochs=epochs, bar=False)
 
 
 def seconds(run: Callable[[], None]) -> float:
@@ -188,14 +197,16 @@ def seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def pair(name: str, first: Callable[[], None], second: Callable[[], None], rounds: int) -> None:
+def pair(name: str, first: Callable, second: Callable, rounds: int, word: str = "fit") -> None:
     """Time two ways in turn, after one uncounted round; print first ÷ second."""
     first(), second()
     times = [(seconds(first), seconds(second)) for _ in range(rounds)]
     ratios = [a / b for a, b in times]
     mine = statistics.median(b for _, b in times)
     spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-    print(f"{name:58} {statistics.median(ratios):6.2f}  {spread:18} fit: {mine:.2f} s", flush=True)
+    print(
+        f"{name:58} {statistics.median(ratios):6.2f}  {spread:18} {word}: {mine:.2f} s", flush=True
+    )
 
 
 def to_the_same_loss(digits: data.Images, images: torch.Tensor) -> None:
@@ -212,7 +223,7 @@ def to_the_same_loss(digits: data.Images, images: torch.Tensor) -> None:
 
     plain, goal = trained(lambda model: plain_loader(model, images, 128, epochs=5))
     for epochs in range(1, 11):
-        own = {"batch": 128, "lr": 8e-3, "epochs": epochs, "progress": False}
+        own = {"batch": 128, "lr": 8e-3, "epochs": epochs, "bar": False}
         took, error = trained(lambda model, own=own: fit(model, images, **own))
         if error <= goal:
             break
@@ -223,6 +234,7 @@ def to_the_same_loss(digits: data.Images, images: torch.Tensor) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("loop", "panels"), help="panels: and the start")
     parser.add_argument("--images", type=int, default=12_800, help="per timed run")
     options = parser.parse_args()
     digits = data.mnist()
@@ -230,14 +242,149 @@ def main() -> None:
     where = (
         torch.cuda.get_device_name() if images.is_cuda else f"{torch.get_num_threads()} CPU threads"
     )
+    taken = "bfloat16" if uses_bfloat16("auto", images.device) else "float32"
     print(
-        f"{where}, torch {torch.__version__}; ratio of the medians over {options.rounds} rounds\n"
+        f'{where}, {kind_of_cpu()}, torch {torch.__version__}; "auto" takes {taken}; '
+        f"medians over {options.rounds} rounds\n"
     )
+    if options.only != "loop":
+        time_panels()
+        time_start(options.rounds)
+    if options.only != "panels":
+        time_loop(digits, images, options.rounds)
+
+
+def kind_of_cpu() -> str:
+    """The instructions that decide how fast it multiplies."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "AVX512-BF16"
+    return "AVX512" if torch.cpu._is_avx512_supported() else torch.backends.cpu.get_cpu_capability()
+
+
+def time_panels() -> None:
+    """Milliseconds of one move of each kind of panel on the kernel's side, the median of 200."""
+    codes = torch.randn(500, 8)
+    images = torch.rand(10, 1, 28, 28)
+    noisy = {name: nn.Sequential(Encoder(256), Decoder(256)).eval() for name in CORRUPTIONS}
+    classifier, dictionary = Judge().eval(), AllFeatures()
+    labels = torch.arange(500) % 10
+    panels = {
+        "a move of code sliders, 28 px": widgets.code_sliders(Decoder(8), codes),
+        "a move of code sliders, 64 px": widgets.code_sliders(Decoder(8, size=64), codes),
+        "a move over the plane, 28 px": widgets.latent_plane(Decoder(2), codes[:, :2], labels),
+        "a move over the plane, 64 px": widgets.latent_plane(
+            Decoder(2, size=64), codes[:, :2], labels
+        ),
+        "a move of the corruption sliders": widgets.corruption_sliders(noisy, CORRUPTIONS, images),
+        "a move of a held feature": widgets.feature_clamp(
+            classifier, dictionary, 1.0, {0: "zero"}, images
+        ),
+        "another model of a family": widgets.family_slider(
+            dict.fromkeys(range(10), next(iter(noisy.values()))), images, "latent_dim"
+        ),
+        "another frame": widgets.frames({k: torch.rand(32, 1, 28, 28) for k in range(10)}, "step"),
+    }
+    for name, panel in panels.items():
+        control = panel.controls[
+            {"a move of a held feature": "value"}.get(name, next(iter(panel.controls)))
+        ]
+        values = getattr(control, "options", None) or np.linspace(control.min, control.max, 200)
+        times = []
+        for k in range(200):
+            start = time.perf_counter()
+            control.value = (
+                values[k % len(values)] if hasattr(control, "options") else float(values[k])
+            )
+            times.append(1000 * (time.perf_counter() - start))
+        print(f"{name:58} {statistics.median(times):6.1f}  ms")
+
+
+class AllFeatures(nn.Module):
+    """A dictionary whose features are the 128 activations themselves."""
+
+    def encode(self, x):
+        return x.relu()
+
+    def directions(self):
+        return torch.eye(128)
+
+
+START = """
+from companion import retrain
+names = {"__name__": "__main__", "display": lambda *_: None}
+for source in retrain.code_cells(next(retrain.NOTEBOOKS.glob("31.1_*"))):
+    exec(compile(source, "cell", "exec"), names)
+    if "widgets." in source:
+        break
+"""
+
+
+def time_start(rounds: int) -> None:
+    """From a fresh process to the first slider of 31.1, over a bare import of what it stands on."""
+
+    def python(code):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    bare = "import torch, matplotlib.pyplot, ipywidgets"
+    pair(
+        "start to 31.1's first slider ÷ bare imports", python(START), python(bare), rounds, "import"
+    )
+
+
+class Nothing(nn.Module):
+    """One number that learns nothing: what is timed is the loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(()))
+
+    def loss(self, x):
+        return {"loss": self.number.square()}
+
+
+def time_overhead(rounds: int) -> None:
+    """What `fit` adds to a bare loop, in microseconds a step, on a model that does nothing."""
+    x, steps = torch.rand(4000, 1, device=data.device()), 1000
+    added = []
+    for _ in range(rounds):
+        ours_took = seconds(lambda: ours(Nothing(), x, 4))
+        added.append(1e6 * (ours_took - seconds(lambda: bare(Nothing(), x, 4))) / steps)
+    print(
+        f"{'microseconds a step that fit adds to a bare loop':58} {statistics.median(added):6.0f}"
+    )
+
+
+def compare_losses(images: torch.Tensor) -> None:
+    """The final loss of "auto" against float32, three seeds: what a faster multiplication costs."""
+    off = []
+    for seed in range(3):
+        last = {}
+        for precision in ("auto", "float32"):
+            torch.manual_seed(seed)
+            past = fit(
+                ConvolutionalAE(),
+                images,
+                epochs=3,
+                batch=128,
+                precision=precision,
+                seed=seed,
+                bar=False,
+            )
+            last[precision] = past.terms["loss"][-1]
+        off.append(100 * (last["auto"] / last["float32"] - 1))
+    shown = ", ".join(f"{value:+.2f}" for value in off)
+    print(f"{'final loss, auto against float32, three seeds':58} {shown} %")
+
+
+def time_loop(digits: data.Images, images: torch.Tensor, rounds: int) -> None:
+    """`fit` against other loops, its own bare steps, and itself at other sizes."""
 
     def row(name, other, model, batch=128, our_batch=None):
         first = lambda: other(model(), images, batch)  # noqa: E731
         second = lambda: ours(model(), images, our_batch or batch)  # noqa: E731
-        pair(name, first, second, options.rounds)
+        pair(name, first, second, rounds)
 
     row("dense VAE 784-400-20, batch 128: official loop ÷ fit", official, DenseVAE)
     if importlib.util.find_spec("pythae"):
@@ -254,6 +401,8 @@ def main() -> None:
         our_batch=512,
     )
     to_the_same_loss(digits, images)
+    time_overhead(rounds)
+    compare_losses(images)
 
     print("\nimages per second by fit, dense VAE")
     for share in (1, 4, 16):
@@ -273,7 +422,10 @@ def main() -> None:
     some = images[:2560]
     one = min(seconds(lambda: ours(BetaVAE(1.0), some, 128)) for _ in range(3))
     eight = min(
-        seconds(lambda: ours(Family([BetaVAE(b) for b in betas]), some, 128)) for _ in range(3)
+        seconds(
+            lambda: fit_family({b: BetaVAE(b) for b in betas}, some, epochs=1, batch=128, bar=False)
+        )
+        for _ in range(3)
     )
     print(f"\neight β-VAEs as a family ÷ one: {eight / one:.2f}")
 

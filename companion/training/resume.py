@@ -1,6 +1,5 @@
 """The state of an unfinished run on disk, so that it can go on where it stopped. Nothing is pickled."""
 
-import contextlib
 import json
 import time
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from companion.data import DataError, write_atomically
 
 EVERY = 20.0  # seconds between two writes at the least: a short epoch does not wait for the disk
-_last_write = {}
+_last_write, _told = {}, set()  # by path
 
 
 def keep(path: Path | None, model, turns, history, epoch: int, rank: int = 0) -> None:
@@ -27,15 +26,24 @@ def keep(path: Path | None, model, turns, history, epoch: int, rank: int = 0) ->
     if torch.cuda.is_available():
         tensors["dice.cuda"] = torch.cuda.get_rng_state()
     for turn in turns:
-        for number, state in turn.optimiser.state_dict()["state"].items():
-            for name, value in state.items():
-                tensors[f"{turn.name}.{number}.{name}"] = value
+        tensors |= {f"{turn.name}.{name}": value for name, value in state_of(turn).items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    note = json.dumps(
-        {"epoch": epoch, "history": asdict(history), "steps": turns[0].schedule.last_epoch}
-    )
-    with contextlib.suppress(OSError):  # a folder that cannot be written does not end training
+    note = json.dumps({"epoch": epoch, "history": asdict(history)})
+    try:
         write_atomically(path, lambda temporary: save_file(tensors, temporary, {"companion": note}))
+    except (OSError, SafetensorError) as error:  # a full disk does not end training
+        if path not in _told:
+            print(f"{path.name} could not be written ({error}): if this run stops, it starts anew.")
+        _told.add(path)
+
+
+def state_of(turn) -> dict[str, torch.Tensor]:
+    """A player's moments and averages by the place of their parameter, and its gradient norms."""
+    state = {"norms": turn.norms}
+    for place, parameter in enumerate(turn.parameters):
+        moments = turn.optimiser.state[parameter]  # empty for one that no loss has reached
+        state |= {f"{place}.{name}": value for name, value in moments.items()}
+    return state | {f"{place}.average": value for place, value in enumerate(turn.averages)}
 
 
 def restore(path: Path | None, model, turns, history) -> int:
@@ -54,14 +62,27 @@ def restore(path: Path | None, model, turns, history) -> int:
     if "dice.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["dice.cuda"])
     for turn in turns:
-        state = {}
-        for key, value in tensors.items():
-            if key.startswith(turn.name + "."):
-                number, name = key.removeprefix(turn.name + ".").split(".")
-                state.setdefault(int(number), {})[name] = value
-        groups = turn.optimiser.state_dict()["param_groups"]
-        turn.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        turn.go_to(note["steps"])
+        prefix = f"{turn.name}."
+        fill(turn, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     history.terms, history.seconds = note["history"]["terms"], note["history"]["seconds"]
     print(f"Going on after epoch {note['epoch']}, from {path.name}.")
     return note["epoch"]
+
+
+def fill(turn, state: dict[str, torch.Tensor]) -> None:
+    """Give a player what `state_of` took of it.
+
+    The file holds tensors contiguous. Moments go back to the strides of their parameter, or the fused
+    kernels would pair each element of a channels-last weight with the moment of another.
+    """
+    turn.norms.copy_(state.pop("norms"))
+    for key, value in state.items():
+        place, name = key.split(".")
+        parameter = turn.parameters[int(place)]
+        if name == "average":
+            turn.averages[int(place)].copy_(value)
+            continue
+        value = value.to(parameter.device)
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter).copy_(value)
+        turn.optimiser.state[parameter][name] = value

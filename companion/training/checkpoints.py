@@ -1,0 +1,284 @@
+"""A model trained once: loaded where its checkpoint fits what the code does, else trained."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from inspect import signature
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from companion.data import Images, Indexed
+from companion.training import notes
+from companion.training.checks import training_parts
+from companion.training.fingerprint import (
+    apart,
+    behaviour,
+    contents,
+    differences,
+    double,
+    other_data,
+    short,
+)
+from companion.training.history import History
+from companion.training.loop import fit
+from companion.training.notes import CheckpointError
+
+HARMLESS = {"moments", "watch", "bar", "resume"}  # settings of `fit` that change no weight
+SPOT = 1e-2  # relative, of a measure made anew on a few items
+SPOT_ITEMS = 64
+
+
+def fit_or_load(
+    name: str, model: nn.Module, data, *, retrain: bool = False, **settings
+) -> tuple[nn.Module, History]:
+    """The model trained: from a checkpoint that fits what it does, its settings and data, else by `fit`.
+
+    A checkpoint of yours (`data/trained`) goes before the committed one (`data/checkpoints`). What
+    is trained anew is saved among yours, rounded to half precision as the committed ones are. A run
+    that was cut off goes on from its last state, unless `retrain` starts it anew.
+    settings: as in `fit`. Raises CheckpointError for a damaged or foreign file, TrainingError for a
+    loss or data that cannot be used.
+    """
+    marks = marks_of(data, settings)
+    if asked("COMPANION_ACCEPT", name):
+        accept(name, model, data, marks)
+    history, why = (None, "as asked") if retrain else load(name, model, data, marks)
+    if history is None:
+        print(f"{name}: training on {source_of(data)} ({why})")
+        unfinished = unfinished_run(name, model, data, marks, anew=retrain)
+        history = fit(model, data, resume=unfinished, **settings)
+        keep(name, model, data, marks, history)
+        if not history.interrupted and first_process():
+            with contextlib.suppress(OSError):
+                unfinished.with_suffix(".json").unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
+    else:
+        print(f"{name}: loaded, trained on {source_of(data)} in {history.duration()}")
+    return model, history
+
+
+def load(name: str, model: nn.Module, data, marks: dict) -> tuple[History | None, str]:
+    """Fill the model from the first checkpoint that fits: (its history, ""), or (None, why none does)."""
+    if asked("COMPANION_RETRAIN", name):
+        return None, "as asked"
+    why = "no checkpoint"
+    for path in paths(name, data):
+        if not path.exists():
+            continue
+        note, state = notes.read_note(path), notes.read_tensors(path)
+        changes = other_settings(note["settings"], marks["settings"])
+        changes += other_data(note["data"], marks["data"], source_of(data).startswith("imagenette"))
+        changes += other_layers(model, state)
+        if not changes:
+            twin = double(model)
+            twin.load_state_dict(own_part(twin, state))
+            changes = differences(note["behaviour"], marks["behaviour"](twin))
+        if not changes:
+            model.load_state_dict(own_part(model, state))
+            ready(model, data)
+            return History(**note["history"]), ""
+        more = f" and {len(changes) - 3} more changes" if len(changes) > 3 else ""
+        why = ", ".join(changes[:3]) + more
+    return None, why
+
+
+def keep(name: str, model: nn.Module, data, marks: dict, history: History) -> None:
+    """Round the trained model to half precision and save it, with its note, from the first process."""
+    if history.interrupted:
+        print(f"{name}: not saved, because it was interrupted")
+        return
+    state = {key: half(value).contiguous().cpu() for key, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    if first_process():
+        note = note_of(model, marks, history)
+        notes.write(state, note, folder_for(name) / f"{name}.{source_of(data)}.safetensors")
+
+
+def marks_of(data, settings: dict) -> dict:
+    """What a checkpoint depends on beside the weights; `behaviour` is a function of the model."""
+    labels = settings.get("labels", False)
+    training_parts(data, 1, labels)
+    values = defaults() | settings
+    return {
+        "settings": {key: values[key] for key in values if key not in HARMLESS},
+        "data": contents(data, labels),
+        "behaviour": lambda model: behaviour(model, data, labels),
+    }
+
+
+def note_of(model: nn.Module, marks: dict, history: History) -> dict:
+    """The note of a trained model."""
+    past = asdict(history)
+    past["terms"] = {key: [short(v) for v in values] for key, values in past["terms"].items()}
+    return marks | {"behaviour": marks["behaviour"](model), "history": past}
+
+
+def unfinished_run(name: str, model: nn.Module, data, marks: dict, anew: bool) -> Path:
+    """The file of an unfinished run, emptied where `anew` or where the code is not what began it."""
+    path = notes.TRAINED / f"{name}.{source_of(data)}.unfinished.safetensors"
+    wanted = marks | {"behaviour": marks["behaviour"](model)}
+    try:
+        began = json.loads(path.with_suffix(".json").read_text())
+        same = began["settings"] == wanted["settings"] and began["data"] == wanted["data"]
+        same = same and not differences(began["behaviour"], wanted["behaviour"])
+    except (OSError, ValueError, KeyError):
+        same = False
+    if first_process() and (anew or not same):
+        try:
+            path.unlink(missing_ok=True)
+            notes.write_note(wanted, path)
+        except OSError as error:
+            print(f"{path.parent} could not be written ({error}): a run cut off starts anew.")
+    return path
+
+
+def accept(name: str, model: nn.Module, data, marks: dict) -> None:
+    """Write a committed checkpoint's note anew, as the code of today behaves; print what moved."""
+    path = paths(name, data)[-1]
+    note, state, twin = notes.read_note(path), notes.read_tensors(path), double(model)
+    if changes := other_layers(model, state):
+        raise CheckpointError(f"{path} holds another model ({', '.join(changes)}): train it anew.")
+    twin.load_state_dict(own_part(twin, state))
+    new = marks | {"behaviour": marks["behaviour"](twin)}
+    moved = other_settings(note["settings"], new["settings"])
+    moved += other_data(note["data"], new["data"], False)
+    moved += differences(note["behaviour"], new["behaviour"])
+    print(f"{name}: accepted, " + ("; ".join(moved) if moved else "nothing has moved"))
+    if moved:
+        notes.write_note(note | new, path)
+
+
+def measure_or_load(
+    name: str, model: nn.Module, data: Images, measure: Callable, items: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`measure(model, items)`, a tensor that takes minutes, from the file where it was kept.
+
+    items: the test images by default. The file lies among the checkpoints and is used as they are:
+    while the weights are those it was made with, and while the same measure, made anew on the first
+    64 items with seeded dice, still gives what it gave. Else all is measured, and kept among yours.
+    """
+    items = data.test if items is None else items
+    wanted = {"weights": digest_of_weights(model), "items": len(items)}
+    spot = spot_of(model, measure, items)
+    if asked("COMPANION_ACCEPT", name):
+        path = paths(name, data)[-1]
+        notes.write_note(notes.read_note(path) | wanted | {"spot": spot}, path)
+        print(f"{name}: accepted")
+    why = "as asked" if asked("COMPANION_RETRAIN", name) else "no file"
+    for path in [] if why == "as asked" else filter(Path.exists, paths(name, data)):
+        note = notes.read_note(path)
+        changes = [f"other {key}" for key in wanted if note.get(key) != wanted[key]]
+        changes += other_spot(note["spot"], spot)
+        if not changes:
+            print(f"{name}: loaded, measured before with these weights")
+            return notes.read_tensors(path)["result"]
+        why = ", ".join(changes)
+    print(f"{name}: measuring on {source_of(data)}, which takes minutes ({why})")
+    result = measure(model, items).cpu().contiguous()
+    if first_process():
+        path = folder_for(name) / f"{name}.{source_of(data)}.safetensors"
+        notes.write({"result": result}, wanted | {"spot": spot}, path)
+    return result
+
+
+def spot_of(model: nn.Module, measure: Callable, items: torch.Tensor) -> dict[str, float]:
+    """Mean and standard deviation of the measure of a few items, on a CPU with seeded dice."""
+    few = items[:SPOT_ITEMS].cpu()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        result = measure(double(model).eval(), few).detach().double()
+    return {"mean": short(result.mean().item()), "deviation": short(result.std().item())}
+
+
+def other_spot(old: dict[str, float], new: dict[str, float]) -> list[str]:
+    """What moved between two spots, in words."""
+    least = max(abs(value) for value in old.values())
+    moved = [key for key in old if apart(old[key], new[key], SPOT, least)]
+    return [f"{key} of {SPOT_ITEMS} items {old[key]:.4g} → {new[key]:.4g}" for key in moved]
+
+
+def own_part(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of a file's tensors those that the model's state has; what else the file holds is no part of it."""
+    return {key: state[key] for key in model.state_dict()}
+
+
+def other_layers(model: nn.Module, state: dict[str, torch.Tensor]) -> list[str]:
+    """Weights that a file lacks or has in another shape, and frozen ones that have another value.
+
+    Training cannot have moved a frozen parameter, so it must be as the code builds it.
+    """
+    words, learning = [], {key: p.requires_grad for key, p in model.named_parameters()}
+    for key, value in model.state_dict().items():
+        if key not in state:
+            words.append(f"{key} is new")
+        elif state[key].shape != value.shape:
+            words.append(f"{key} {tuple(state[key].shape)} → {tuple(value.shape)}")
+        elif not learning.get(key, True):
+            built = value.detach().cpu()
+            if not torch.allclose(state[key].to(built), built, rtol=2e-3, atol=1e-6):
+                words.append(f"{key}, which is frozen, has another value")
+    return words
+
+
+def other_settings(old: dict, new: dict) -> list[str]:
+    """Settings of `fit` that are not what they were: ["lr 0.002 → 0.001"]."""
+    both = {key: (old.get(key, new[key]), new[key]) for key in new}
+    return [f"{key} {before} → {after}" for key, (before, after) in both.items() if before != after]
+
+
+def defaults() -> dict:
+    """The settings that `fit` takes when they are not named."""
+    parameters = signature(fit).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def ready(model: nn.Module, data) -> None:
+    """A loaded model where its data are, at the end of its schedules, set to be used."""
+    model.to(training_parts(data, 1)[0].device).eval()
+    for key, value in model.named_buffers():
+        if key.split(".")[-1] == "progress":
+            value.fill_(1)
+
+
+def paths(name: str, data) -> list[Path]:
+    """Where a checkpoint may lie: yours, then the committed one."""
+    file = f"{name}.{source_of(data)}.safetensors"
+    return [notes.TRAINED / file, notes.COMMITTED / file]
+
+
+def folder_for(name: str) -> Path:
+    """Where a new result is kept: among yours, unless `companion.retrain` makes the committed one."""
+    return notes.COMMITTED if asked("COMPANION_RETRAIN", name) else notes.TRAINED
+
+
+def source_of(data) -> str:
+    """The dataset's name, part of the checkpoint's: "tensor" for bare tensors."""
+    return data.name if isinstance(data, Images | Indexed) else "tensor"
+
+
+def asked(variable: str, name: str) -> bool:
+    """Whether `companion.retrain` asked this of the checkpoint `name`."""
+    wanted = os.environ.get(variable)
+    return wanted is not None and name.startswith(wanted)
+
+
+def first_process() -> bool:
+    """Of several processes the first one writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def half(value: torch.Tensor) -> torch.Tensor:
+    """float16 takes half the room; its rounding (5e-4 relative) is below what any claim reads."""
+    return value.half() if value.is_floating_point() else value
+
+
+def digest_of_weights(model: nn.Module) -> str:
+    """sha256 of the numbers as a checkpoint holds them, so that training and loading agree."""
+    parts = sorted(model.state_dict().items())
+    text = b"".join(half(value).contiguous().cpu().numpy().tobytes() for _, value in parts)
+    return hashlib.sha256(text).hexdigest()
