@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from companion.networks import Decoder, Encoder
-from companion.training import TrainingError, fit
+from companion.training import TrainingError, family, fit
 from companion.training.family import Family
 
 
@@ -56,3 +58,52 @@ def test_members_do_not_feel_each_other(images):
 def test_members_of_two_kinds_are_refused():
     with pytest.raises(TrainingError, match="of one kind"):
         Family([nn.Linear(2, 3), nn.Linear(3, 3)])
+
+
+class Warm(VAE):
+    def __init__(self, beta):
+        super().__init__(beta)
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
+
+    def loss(self, x):
+        terms = super().loss(x)
+        return terms | {"loss": terms["loss"] - (1 - self.progress) * self.beta * terms["kl"]}
+
+
+def warm(betas):
+    models = {}
+    for beta in betas:
+        torch.manual_seed(int(10 * beta))
+        models[f"beta-{beta}"] = Warm(beta)
+    return models
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["one after the other", "stacked"])
+def test_one_call_trains_a_family_with_a_schedule(images, monkeypatch, stacked):
+    """Stacked is what a GPU does; here the CPU is made to."""
+    settings = dict(epochs=2, batch=50, precision="float32", bar=False)
+    alone = warm((0.5, 4.0))
+    wanted = {name: fit(model, images, **settings) for name, model in alone.items()}
+    if stacked:
+        gpu = SimpleNamespace(device=torch.device("cuda"))
+        monkeypatch.setattr(family, "training_parts", lambda *_: [gpu])
+    models = warm((0.5, 4.0))
+    histories = family.fit_family(models, images, **settings)
+    for name, model in models.items():
+        assert list(histories[name].terms) == ["loss", "kl"] and not model.training
+        assert histories[name].terms["kl"] == pytest.approx(wanted[name].terms["kl"], rel=1e-3)
+        for key, value in alone[name].state_dict().items():
+            assert torch.allclose(value, model.state_dict()[key], atol=2e-4), key
+
+
+def test_an_interrupted_family_keeps_those_that_are_finished(images):
+    class Stops(VAE):
+        def loss(self, x):
+            if self.beta == 4.0:
+                raise KeyboardInterrupt
+            return super().loss(x)
+
+    models = {beta: Stops(beta) for beta in (1.0, 4.0, 8.0)}
+    histories = family.fit_family(models, images, epochs=1, batch=50, bar=False)
+    assert list(histories) == [1.0, 4.0]
+    assert not histories[1.0].interrupted and histories[4.0].interrupted

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import zoo
 from torch import nn
 
-from companion import likelihoods, networks
+from companion import likelihoods, metrics, networks
 from companion.training import TrainingError, fit, fit_or_load
 from companion.training.family import fit_family_or_load
 from companion.training.fingerprint import apart, behaviour, contents, other_data
@@ -198,6 +199,12 @@ def test_each_kind_of_model_loads_and_sees_other_labels_or_images(kind, folder, 
         ("codebook", zoo.Codebook, "decay", 0.95),  # in no term: only the codebook moves otherwise
         ("codebook", zoo.Codebook, "commitment", 0.5),
         ("vae", networks.nn, "SiLU", nn.ReLU),  # companion's own skeleton
+        (
+            "classifier",
+            metrics,
+            "Dropout",
+            lambda _: networks.Dropout(0.7),
+        ),  # at rest but in training
         ("vae", zoo, "gaussian_kl", lambda *x: 1.1 * likelihoods.gaussian_kl(*x)),
         ("vae", zoo, "bernoulli_nll", lambda *x: 1.1 * likelihoods.bernoulli_nll(*x)),
         ("rivals", zoo.F, "relu", lambda x: 1.1 * x.clamp(min=0)),  # the critic's alone
@@ -209,6 +216,10 @@ def test_an_edit_of_schedule_codebook_skeleton_likelihood_or_critic(
     assert training(kind, capsys)
     monkeypatch.setattr(owner, attribute, value)
     assert training(kind, capsys)
+
+
+def test_a_loaded_model_stands_at_the_end_of_its_schedule(folder):
+    assert zoo.use("warm").progress == zoo.use("warm").progress == 1  # trained, then loaded
 
 
 def test_a_family_trains_only_the_member_that_is_new(folder, capsys):
@@ -293,6 +304,27 @@ def test_a_loss_that_reads_another_model_is_told_to_read_self(folder, points):
             return other.loss(x)
 
     with pytest.raises(TrainingError, match="reaches no parameter of its own model"):
+        fit_or_load("t/elsewhere", Elsewhere(), points, epochs=1, batch=50, bar=False)
+
+
+def test_a_loss_with_dice_of_its_own_is_told_to_use_torchs(folder, points):
+    dice = numpy.random.default_rng(0)
+
+    class Own(Plain):
+        def loss(self, x):
+            noise = torch.from_numpy(dice.standard_normal(x.shape)).float()
+            return {"loss": (self.net(x + noise) - x).square().sum(1).mean()}
+
+    with pytest.raises(TrainingError, match="draw noise from torch's default generator"):
+        fit_or_load("t/own", Own(), points, epochs=1, batch=50, bar=False)
+
+
+def test_a_tensor_left_on_another_device_is_told_to_be_a_buffer(folder, points):
+    class Elsewhere(Plain):
+        def loss(self, x):  # what torch says where a tensor of the notebook's lies on a GPU
+            raise RuntimeError("Expected all tensors to be on the same device, but found two")
+
+    with pytest.raises(TrainingError, match=r"no part of its model: register_buffer\(NAME"):
         fit_or_load("t/elsewhere", Elsewhere(), points, epochs=1, batch=50, bar=False)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from companion import networks, retrain
-from companion.networks import Decoder, Encoder
+from companion.networks import Decoder, Dropout, Encoder
 
 NOTEBOOK = Path(retrain.NOTEBOOKS) / "31.1_autoencoders.ipynb"
 
@@ -57,3 +57,12 @@ def test_the_encoder_halves_until_seven_or_eight():
         for layer in convolutions:
             x = layer(x)
         assert x.shape[-1] == side and x.shape[1] == 16 * 2 ** (len(convolutions) - 1)
+
+
+def test_dropout_keeps_the_mean_and_its_share_and_rests_outside_training():
+    torch.manual_seed(0)
+    x, dropout = torch.ones(100_000), Dropout(0.4)
+    y = dropout(x)
+    assert (y == 0).double().mean().item() == pytest.approx(0.4, abs=0.01)
+    assert y.mean().item() == pytest.approx(1, abs=0.01) and y.unique().numel() == 2
+    assert torch.equal(dropout.eval()(x), x)

@@ -409,6 +409,19 @@ def test_steps_with_too_long_or_no_gradient_are_left_out_and_counted(images, jol
     assert model.net[1].weight.isfinite().all()
 
 
+def test_a_step_left_out_moves_no_average(images):
+    torch.manual_seed(0)
+    model, weights = Jolted(float("nan"), every=7), []
+    train(
+        model, images, epochs=2, average=0.8, moments=range(13),
+        watch=lambda _, m: weights.append(m.net[1].weight.clone()),
+    )  # fmt: skip
+    average = weights[0]
+    for step, weight in enumerate(weights[1:], 1):
+        average = average if step == 7 else 0.8 * average + 0.2 * weight
+    assert torch.allclose(model.net[1].weight, average, atol=1e-7)
+
+
 def test_more_than_one_step_in_a_hundred_left_out_ends_the_run(images):
     model = Jolted(float("nan"), every=30)
     words = r"6 of 18\d steps were skipped, because their gradients .* learning rate 0.002"

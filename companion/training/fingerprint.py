@@ -40,12 +40,16 @@ def behaviour(model: nn.Module, data, labels: bool = False) -> dict:
     before = plain_numbers(twin)
     for name, player in players_of(twin).items():
         for progress in (0.0, 0.5, 1.0) if clocks else (1.0,):
-            for value, as_loaded in kept:  # a codebook that moves starts each call where it stood
-                value.copy_(as_loaded)
-            for clock in clocks:
-                clock.fill_(progress)
+            reset(kept, clocks, progress)
             here = called(twin, name, player.parameters, x)
             found.setdefault(name, {})[f"{progress:g}"] = here | {"buffers": changed(twin, kept)}
+        reset(kept, clocks, progress)
+        again = called(twin, name, player.parameters, x)
+        if moved(name, here | {"buffers": {}}, again | {"buffers": {}}):
+            raise TrainingError(
+                f"{name}(x) is another at every call: draw noise from torch's default generator (no "
+                "numpy, no generator of its own), and keep what changes in a buffer."
+            )
     for key, value in plain_numbers(twin).items():
         if before.get(key) != value:
             raise TrainingError(
@@ -55,11 +59,19 @@ def behaviour(model: nn.Module, data, labels: bool = False) -> dict:
     return found
 
 
+def reset(kept: list[tuple], clocks: list[torch.Tensor], progress: float) -> None:
+    """Before a call: buffers as they were loaded (a codebook would have moved), the clock set."""
+    for value, as_loaded in kept:
+        value.copy_(as_loaded)
+    for clock in clocks:
+        clock.fill_(progress)
+
+
 def double(model: nn.Module) -> nn.Module:
     """The float32 copy, contiguous, on the CPU, in training mode."""
     try:
         twin = copy.deepcopy(model)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise TrainingError(
             f"{type(model).__name__} cannot be copied ({error}): keep tensors that it needs as "
             "buffers or parameters, without gradients from elsewhere."
@@ -76,7 +88,15 @@ def called(twin: nn.Module, name: str, parameters: list, x: list[torch.Tensor]) 
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        terms = loss_of(Losses(twin), name, x)
+        try:
+            terms = loss_of(Losses(twin), name, x)
+        except TrainingError as error:
+            if "same device" not in str(error):
+                raise
+            raise TrainingError(
+                f"{name}(x) reads a tensor that is no part of its model: register_buffer(NAME, tensor, "
+                "persistent=False) makes it one, a constant that moves with the model."
+            ) from error
         gradients = torch.autograd.grad(terms["loss"], learning, allow_unused=True)
     reached = zip(learning, gradients, strict=True)
     norms = {names[id(p)]: short(g.norm().item()) for p, g in reached if g is not None}

@@ -68,12 +68,11 @@ class Turn:
         if not (self.average or self.skip):
             self.optimiser.step()
             return
-        self.left_out.append(self.too_long())
-        self.optimiser.found_inf = self.left_out[
-            -1
-        ]  # 1: the fused step changes nothing, unwaited for
+        skipped = self.too_long()
+        self.left_out.append(skipped)
+        self.optimiser.found_inf = skipped  # where it is 1 the fused step changes nothing
         self.optimiser.step()
-        share = (1 - self.average) * (1 - self.left_out[-1])  # a step left out moves no average
+        share = (1 - self.average) * (1 - skipped)  # a step left out moves no average
         for average, parameter in zip(self.averages, self.parameters, strict=False):
             average.lerp_(parameter.detach(), share)
 
