@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
 
-import companion
+from companion import show
 from companion.data import DataError
 from companion.training import CheckpointError, TrainingError, forget
 
@@ -41,7 +41,7 @@ def run(path: Path) -> dict:
     from matplotlib import pyplot
 
     # Sliders are left out, so that a machine without Jupyter can train.
-    companion.widgets = sys.modules["companion.widgets"] = MagicMock()
+    show.panels = sys.modules["companion.show.panels"] = MagicMock()
     sys.modules["__main__"] = main = ModuleType("__main__")
     main.__dict__["display"] = lambda *things: None
     for number, source in enumerate(code_cells(path), 1):

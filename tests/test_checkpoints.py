@@ -357,7 +357,7 @@ def test_kill_9_in_the_middle_of_a_write_keeps_the_old_checkpoint(tmp_path):
         import os, signal, torch
         from pathlib import Path
         from safetensors.torch import save_file
-        from companion.data import write_atomically
+        from companion.data.files import write_atomically
         write_atomically(Path({str(path)!r}), lambda t: save_file({{"a": torch.ones(3)}}, t))
         def dies(temporary):
             open(temporary, "wb").write(b"half")

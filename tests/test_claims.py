@@ -1,6 +1,6 @@
 import pytest
 
-from companion.claims import ClaimError, claim, paper_table
+from companion.show import ClaimError, claim, paper_table
 
 
 def test_a_claim_that_holds_prints_value_and_bound(capsys):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from companion.corruption import CORRUPTIONS, gaussian, masking, salt_and_pepper
+from companion.data.corruption import CORRUPTIONS, gaussian, masking, salt_and_pepper
 from companion.training import TrainingError, fit
 
 GREY = torch.full((40, 1, 28, 28), 0.5)  # 31,360 pixels

@@ -10,8 +10,8 @@ import torch
 import torchvision
 from tqdm import tqdm
 
-from companion import data, metrics, strokes
-from companion.data import DataError
+from companion import data, metrics
+from companion.data import DataError, digits, files, pictures, strokes
 from companion.training import notes
 
 REAL = os.environ.get("COMPANION_DATA")  # before a test takes it away
@@ -23,7 +23,7 @@ def tiny_mnist(folder, monkeypatch):
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for name in data.MNIST_SHA256:
+    for name in digits.MNIST_SHA256:
         count = 20 if name.startswith("train") else 10
         if "images" in name:
             head, body = (2051, count, 28, 28), random.integers(0, 256, count * 784)
@@ -31,7 +31,7 @@ def tiny_mnist(folder, monkeypatch):
             head, body = (2049, count), np.arange(count) % 10
         content = b"".join(n.to_bytes(4, "big") for n in head) + body.astype(np.uint8).tobytes()
         (raw / name).write_bytes(content)
-        monkeypatch.setitem(data.MNIST_SHA256, name, hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(digits.MNIST_SHA256, name, hashlib.sha256(content).hexdigest())
     return raw
 
 
@@ -105,7 +105,7 @@ def test_a_download_cut_short_leaves_nothing(folder, monkeypatch):
         raise ConnectionResetError
 
     monkeypatch.setattr("torchvision.datasets.MNIST", cut_short)
-    assert data._real_mnist() is None
+    assert digits._real_mnist() is None
     assert list(folder.iterdir()) == []
 
 
@@ -130,21 +130,21 @@ def test_a_download_lands_whole_and_quietly(tiny_mnist, folder, monkeypatch, cap
 
 def test_embedded_looks_nowhere(tiny_mnist, monkeypatch):
     monkeypatch.setenv("COMPANION_DATA", "embedded")
-    assert data.places() == [] and data._real_mnist() is None
+    assert files.places() == [] and digits._real_mnist() is None
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(folder, monkeypatch):
-    monkeypatch.setattr(data, "DATA", folder / "file")
+    monkeypatch.setattr(files, "DATA", folder / "file")
     (folder / "file").write_text("a file where a folder should be: nothing can be written below it")
-    assert data.cached("x", lambda: {"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
+    assert files.cached("x", lambda: {"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
 
 
 def test_a_damaged_cache_is_named(folder):
-    data.cached("x", lambda: {"a": np.arange(30_000)})
+    files.cached("x", lambda: {"a": np.arange(30_000)})
     path = folder / "cache" / "x.npz"
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(DataError, match=r"x.npz is damaged .*: delete it"):
-        data.cached("x", dict)
+        files.cached("x", dict)
 
 
 def test_an_interrupted_write_keeps_the_old_file(tmp_path):
@@ -157,7 +157,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        data.write_atomically(path, write)
+        files.write_atomically(path, write)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
@@ -179,7 +179,7 @@ def test_a_judge_of_each_kind_of_digits_reads_the_other():
     judge = metrics.Judge().eval()
     judge.load_state_dict(notes.read_tensors(notes.COMMITTED / "31.1" / "judge.mnist.safetensors"))
     assert metrics.accuracy(judge, pens.test, pens.test_labels) >= 80
-    real = data._real_mnist()
+    real = digits._real_mnist()
     if real is None:
         pytest.skip("MNIST is not at hand: the other direction cannot be measured")
     judge.load_state_dict(
@@ -246,7 +246,7 @@ def test_two_copies_of_a_dataset_do_not_share_a_cache(tmp_path):
     for size in (10, 20):
         (tmp_path / str(size) / "val" / "a").mkdir(parents=True)
         (tmp_path / str(size) / "val" / "a" / "one.JPEG").write_bytes(b"x" * size)
-    assert data._copy_of(tmp_path / "10") != data._copy_of(tmp_path / "20")
+    assert pictures._copy_of(tmp_path / "10") != pictures._copy_of(tmp_path / "20")
 
 
 def test_the_data_folder_is_the_checkouts_or_that_of_where_one_works(tmp_path):
@@ -254,9 +254,9 @@ def test_the_data_folder_is_the_checkouts_or_that_of_where_one_works(tmp_path):
     for folder in (book / "data", book / "notebooks", book / "companion", site / "companion"):
         folder.mkdir(parents=True)
     (book / "data" / "README.md").write_text("words")
-    assert data.data_folder(book / "companion", tmp_path) == book / "data"
-    assert data.data_folder(site / "companion", book / "notebooks") == book / "data"
-    assert data.data_folder(site / "companion", tmp_path) == tmp_path / "data"
+    assert files.data_folder(book / "companion", tmp_path) == book / "data"
+    assert files.data_folder(site / "companion", book / "notebooks") == book / "data"
+    assert files.data_folder(site / "companion", tmp_path) == tmp_path / "data"
 
 
 def test_mnist_is_decoded_once_and_torchvision_left_alone_afterwards(folder, monkeypatch):
@@ -264,7 +264,7 @@ def test_mnist_is_decoded_once_and_torchvision_left_alone_afterwards(folder, mon
         pytest.skip("MNIST is not at hand")
     monkeypatch.setenv("COMPANION_DATA", REAL)
     first = data.mnist(verbose=False)
-    monkeypatch.setattr(data, "_torchvision", lambda: 1 / 0)
+    monkeypatch.setattr(digits, "torchvision_datasets", lambda: 1 / 0)
     again = data.mnist(verbose=False)
     assert torch.equal(first.train, again.train) and torch.equal(
         first.test_labels, again.test_labels

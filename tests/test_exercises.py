@@ -1,12 +1,14 @@
 import inspect
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from companion import exercises
-from companion.exercises import EXERCISES, check, solution
+from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, solution
+
+solved = SimpleNamespace(**(vars(s31_1) | vars(s31_2) | vars(s31_3)))
 
 WRONG = {
     "31.1.1": {
@@ -26,14 +28,14 @@ WRONG = {
     },
     "31.1.3": {
         "exchanged": lambda a, b, n: torch.stack([torch.linspace(x, y, n) for x, y in zip(a, b, strict=True)]),
-        "include both ends": lambda a, b, n: exercises.straight_line(a, b, n)[:-1],
-        "from b to a": lambda a, b, n: exercises.straight_line(b, a, n),
-        "first code is not a": lambda a, b, n: exercises.straight_line(a, b, n + 1)[1:],
-        "last code is not b": lambda a, b, n: exercises.straight_line(a, b, n + 1)[:-1],
+        "include both ends": lambda a, b, n: solved.straight_line(a, b, n)[:-1],
+        "from b to a": lambda a, b, n: solved.straight_line(b, a, n),
+        "first code is not a": lambda a, b, n: solved.straight_line(a, b, n + 1)[1:],
+        "last code is not b": lambda a, b, n: solved.straight_line(a, b, n + 1)[:-1],
         "not equal": lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] ** 2 * (b - a),
     },
     "31.1.4": {
-        "mean is not": lambda z, n: exercises.gaussian_draws(z - z.mean(0), n),
+        "mean is not": lambda z, n: solved.gaussian_draws(z - z.mean(0), n),
         "multiplied by the covariance": lambda z, n: z.mean(0) + torch.randn(n, 2) @ z.T.cov(),
         "transposed": lambda z, n: z.mean(0) + torch.randn(n, 2) @ torch.linalg.cholesky(z.T.cov()),
         "correlation between": lambda z, n: z.mean(0) + z.std(0) * torch.randn(n, 2),
@@ -41,9 +43,9 @@ WRONG = {
         "covariance of the draws": lambda z, n: z.mean(0) + 3 * torch.randn(n, 2),
     },
     "31.1.5": {
-        "radians": lambda a, b: exercises.largest_angle(a, b) * math.pi / 180,
+        "radians": lambda a, b: solved.largest_angle(a, b) * math.pi / 180,
         "smallest angle": lambda a, b: 0.0,
-        "complement": lambda a, b: 90 - exercises.largest_angle(a, b),
+        "complement": lambda a, b: 90 - solved.largest_angle(a, b),
         "Return one number": lambda a, b: torch.zeros(2),
         "orthonormal first": lambda a, b: torch.linalg.svdvals(a.T @ b).min(),
     },
@@ -73,25 +75,25 @@ WRONG = {
         "Negative values": lambda u, k: torch.where(u >= u.topk(k, 1).values[:, -1:], u, 0.0),
         "absolute value": lambda u, k: torch.where(u.abs() >= u.abs().topk(k, 1).values[:, -1:], u, 0.0),
         "whole batch": lambda u, k: u.relu() * (u >= u.flatten().topk(k * len(u)).values[-1]),
-        "keep the values": lambda u, k: exercises.keep_largest(u, k) > 0,
+        "keep the values": lambda u, k: solved.keep_largest(u, k) > 0,
         "Nothing was left out": lambda u, k: u.relu(),
         "The shape is": lambda u, k: u.topk(k, 1).values,
-        "in their places": lambda u, k: exercises.keep_largest(-u, k),
+        "in their places": lambda u, k: solved.keep_largest(-u, k),
     },
     "31.2.4": {
-        "averaged over the units": lambda a, t: exercises.sparsity_price(a, t) / a.shape[1],
+        "averaged over the units": lambda a, t: solved.sparsity_price(a, t) / a.shape[1],
         "exchanged": lambda a, t: (a.mean(0) * (a.mean(0) / t).log() + (1 - a.mean(0)) * ((1 - a.mean(0)) / (1 - t)).log()).sum(),
         "being off": lambda a, t: (t * (t / a.mean(0)).log()).sum(),
         "over the batch first": lambda a, t: (t * (t / a).log() + (1 - t) * ((1 - t) / (1 - a)).log()).sum(1).mean(),
-        "in bits": lambda a, t: exercises.sparsity_price(a, t) / math.log(2),
+        "in bits": lambda a, t: solved.sparsity_price(a, t) / math.log(2),
         "Return a scalar": lambda a, t: a.mean(0),
         "Sum over units": lambda a, t: a.mean(),
     },
     "31.2.5": {
         "nearest centre": lambda x, c, s: c[torch.cdist(x, c).argmin(1)],
         "count the same": lambda x, c, s: c.mean(0).expand_as(x),
-        "You divided by 2σ": lambda x, c, s: exercises.best_guess(x, c, s**0.5),
-        "factor ½": lambda x, c, s: exercises.best_guess(x, c, s / 2**0.5),
+        "You divided by 2σ": lambda x, c, s: solved.best_guess(x, c, s**0.5),
+        "factor ½": lambda x, c, s: solved.best_guess(x, c, s / 2**0.5),
         "distances": lambda x, c, s: (-torch.cdist(x, c) / (2 * s**2)).softmax(1) @ c,
         "sign of the exponent": lambda x, c, s: (torch.cdist(x, c) ** 2 / (2 * s**2)).softmax(1) @ c,
         "The shape is": lambda x, c, s: torch.cdist(x, c),
@@ -100,9 +102,9 @@ WRONG = {
     "31.2.6": {
         "counted for two": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).amax(1).mean(),
         "best true one of each": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).amax(0).mean(),
-        "dropped the signs": lambda f, t: exercises.mean_max_cosine(f.abs(), t),
+        "dropped the signs": lambda f, t: solved.mean_max_cosine(f.abs(), t),
         "inner products": lambda f, t: matched_products(f, t),
-        "smallest sum": lambda f, t: -exercises.mean_max_cosine(-f, t),
+        "smallest sum": lambda f, t: -solved.mean_max_cosine(-f, t),
         "Return one number": lambda f, t: f,
         "one-to-one": lambda f, t: 0.123,
     },
@@ -116,23 +118,23 @@ WRONG = {
         "with σ the exponential": lambda m, s, e: 2 * m + (s / 2).exp() * e,
     },
     "31.3.2": {
-        "yours is one number": lambda m, s: exercises.price(m, s).mean(),
+        "yours is one number": lambda m, s: solved.price(m, s).mean(),
         "sum over the axes": lambda m, s: (m**2 + s.exp() - s - 1) / 2,
-        "averaged over the axes": lambda m, s: exercises.price(m, s) / 4,
-        "factor ½": lambda m, s: 2 * exercises.price(m, s),
-        "never negative": lambda m, s: -exercises.price(m, s),
-        "for log σ": lambda m, s: exercises.price(m, 2 * s),
+        "averaged over the axes": lambda m, s: solved.price(m, s) / 4,
+        "factor ½": lambda m, s: 2 * solved.price(m, s),
+        "never negative": lambda m, s: -solved.price(m, s),
+        "for log σ": lambda m, s: solved.price(m, 2 * s),
         "-1 is missing": lambda m, s: (m**2 + s.exp() - s).sum(1) / 2,
-        "in bits": lambda m, s: exercises.price(m, s) / math.log(2),
-        "Half the sum": lambda m, s: exercises.price(2 * m, s),
+        "in bits": lambda m, s: solved.price(m, s) / math.log(2),
+        "Half the sum": lambda m, s: solved.price(2 * m, s),
     },
     "31.3.3": {
-        "one number an image": lambda n, d: exercises.bits_per_dimension(n, d).mean(),
+        "one number an image": lambda n, d: solved.bits_per_dimension(n, d).mean(),
         "nats per dimension": lambda n, d: n / math.prod(d),
-        "channels count": lambda n, d: exercises.bits_per_dimension(n, d[1:]),
+        "channels count": lambda n, d: solved.bits_per_dimension(n, d[1:]),
         "for the whole image": lambda n, d: n / math.log(2),
         "multiplied by log 2": lambda n, d: n * math.log(2) / math.prod(d),
-        "stay positive": lambda n, d: -exercises.bits_per_dimension(n, d),
+        "stay positive": lambda n, d: -solved.bits_per_dimension(n, d),
         "Divide the nats": lambda n, d: n,
     },
     "31.3.4": {
@@ -149,9 +151,9 @@ WRONG = {
         "one number for each image": lambda w: w.exp().mean().log(),
         "mean of the logs": lambda w: w.mean(0),
         "subtract log K": lambda w: w.logsumexp(0),
-        "averaged over the images": lambda w: exercises.tighter_bound(w.T),
+        "averaged over the images": lambda w: solved.tighter_bound(w.T),
         "largest weight only": lambda w: w.amax(0),
-        "in bits": lambda w: exercises.tighter_bound(w) / math.log(2),
+        "in bits": lambda w: solved.tighter_bound(w) / math.log(2),
         "of the mean of the weights": lambda w: w.std(0),
         "torch.logsumexp": lambda w: w.exp().mean(0).log(),
     },
@@ -199,9 +201,9 @@ def test_the_largest_angle_is_scipys():
 
     a, b = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wanted = subspace_angles(a.numpy(), b.numpy()).max() * 180 / math.pi
-    assert exercises.largest_angle(a, b).item() == pytest.approx(wanted)
+    assert solved.largest_angle(a, b).item() == pytest.approx(wanted)
 
 
 def test_space_to_channels_is_torchs():
     x = torch.rand(2, 3, 8, 6)
-    assert torch.equal(exercises.space_to_channels(x), torch.nn.functional.pixel_unshuffle(x, 2))
+    assert torch.equal(solved.space_to_channels(x), torch.nn.functional.pixel_unshuffle(x, 2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from companion.networks import Decoder, Encoder
+from companion.models import Decoder, Encoder
 from companion.training import TrainingError, family, fit
 from companion.training.family import Family
 

@@ -11,7 +11,9 @@ import torch
 import zoo
 from torch import nn
 
-from companion import likelihoods, metrics, networks
+from companion.metrics import classifier
+from companion.models import likelihoods
+from companion.models import skeleton as networks
 from companion.training import TrainingError, fit, fit_or_load
 from companion.training.family import fit_family_or_load
 from companion.training.fingerprint import apart, behaviour, contents, other_data
@@ -201,7 +203,7 @@ def test_each_kind_of_model_loads_and_sees_other_labels_or_images(kind, folder, 
         ("vae", networks.nn, "SiLU", nn.ReLU),  # companion's own skeleton
         (
             "classifier",
-            metrics,
+            classifier,
             "Dropout",
             lambda _: networks.Dropout(0.7),
         ),  # at rest but in training

@@ -39,6 +39,6 @@ def test_a_wheel_in_a_bare_folder_brings_every_module(tmp_path):
     code = code.replace("sys.argv[1:]", repr(modules))
     found = python(code, tmp_path, PYTHONPATH=str(bare))
     assert found.count(str(bare)) == len(modules)
-    code = "from companion import data; print(data.DATA)"
+    code = "from companion.data import files; print(files.DATA)"
     where = python(code, ROOT / "notebooks", PYTHONPATH=str(bare))
     assert Path(where.strip()) == ROOT / "data"

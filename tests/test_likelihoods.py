@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
-from companion.likelihoods import (
+from companion.models import (
     bernoulli_nll,
     discretised_logistic_nll,
     gaussian_kl,

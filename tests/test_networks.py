@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from companion import networks, retrain
-from companion.networks import Decoder, Dropout, Encoder
+from companion import retrain
+from companion.models import Decoder, Dropout, Encoder
+from companion.models import skeleton as networks
 
 NOTEBOOK = Path(retrain.NOTEBOOKS) / "31.1_autoencoders.ipynb"
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from companion.data import DataError
-from companion.networks import Decoder, Encoder
+from companion.models import Decoder, Encoder
 from companion.training import TrainingError, fit, resume
 
 PRELUDE = """

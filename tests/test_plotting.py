@@ -1,6 +1,6 @@
 import numpy as np
 
-from companion import plotting
+from companion.show import plotting
 
 
 def test_names_that_would_hide_each_other_move_apart_and_others_stay():

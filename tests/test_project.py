@@ -1,5 +1,6 @@
 """The repository keeps its own rules: one list of dependencies, clean notebooks, no foreign hosts."""
 
+import ast
 import json
 import re
 import subprocess
@@ -78,4 +79,41 @@ def test_a_notebook_has_claims_exercises_and_a_paper_table(path):
     section = path.name[:4]
     assert len(re.findall(r"\bclaim\(", source)) >= 5
     assert 4 <= len(re.findall(rf'check\("{section}\.\d"', source)) <= 6
-    assert "paper_table(" in source and "widgets." in source and "fit_or_load(" in source
+    assert "paper_table(" in source and "panels." in source and "fit_or_load(" in source
+
+
+# One folder for each stage of the flow: pixels → loss → history and weights → numbers → what is seen.
+STAGES = ("data", "models", "training", "metrics", "show", "exercises")
+MODULES = sorted((ROOT / "companion").rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """The stages that a module of the package imports from, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("companion.")}
+    return found & set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_folder_imports_only_from_those_before_it(stage):
+    rooms = [path for path in MODULES if path.relative_to(ROOT / "companion").parts[0] == stage]
+    assert rooms
+    for path in rooms:
+        before = STAGES[: STAGES.index(stage) + 1]
+        assert imports_of(path) <= set(before), path
+
+
+def test_a_room_is_small_and_the_house_too():
+    lines = {path: len(path.read_text().splitlines()) for path in MODULES}
+    assert not [path.name for path, n in lines.items() if n > 250]  # no table is longer
+    assert sum(n for path, n in lines.items() if "exercises" not in path.parts) <= 3500
+    assert {path.name for path in (ROOT / "companion").glob("*.py")} == {
+        "__init__.py",
+        "retrain.py",
+    }

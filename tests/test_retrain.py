@@ -3,8 +3,7 @@ import sys
 
 import pytest
 
-import companion
-from companion import retrain
+from companion import retrain, show
 
 
 @pytest.fixture
@@ -18,15 +17,15 @@ def notebook(tmp_path, monkeypatch):
 
     monkeypatch.setattr(retrain, "NOTEBOOKS", tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    monkeypatch.setitem(sys.modules, "companion.widgets", None)
-    monkeypatch.setattr(companion, "widgets", None, raising=False)
+    monkeypatch.setitem(sys.modules, "companion.show.panels", None)
+    monkeypatch.setattr(show, "panels", None, raising=False)
     return write
 
 
 def test_a_notebooks_code_runs_without_jupyter_and_its_source_can_be_read(notebook):
     path = notebook(
-        "from companion import widgets\nx = 1",
-        "class A:\n    def loss(self):\n        return x\nwidgets.anything(A).show()\ndisplay(A)",
+        "from companion.show import panels\nx = 1",
+        "class A:\n    def loss(self):\n        return x\npanels.anything(A).show()\ndisplay(A)",
         "import inspect\nsource = inspect.getsource(A.loss)\nmodule = A.__module__",
     )
     names = retrain.run(path)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from companion import data
-from companion.networks import Decoder, Encoder
+from companion.models import Decoder, Encoder
 from companion.training import Player, TrainingError, fit, loop
 from companion.training.checks import training_parts
 from companion.training.hardware import uses_bfloat16
@@ -515,7 +515,7 @@ def test_the_loop_is_one_file_that_is_read_in_one_go():
 def test_importing_the_package_leaves_torchs_compiler_and_torchvision_alone():
     """They take seconds of every start; the first slider needs neither."""
     code = (
-        "import sys; from companion import data, metrics, plotting, widgets, training; "
+        "import sys; from companion import data, metrics, training; from companion.show import panels, plotting; "
         "print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

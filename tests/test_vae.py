@@ -10,8 +10,8 @@ import torch
 from cells import cells, definitions
 from torch import nn
 
-from companion.likelihoods import bernoulli_nll, gaussian_kl
 from companion.metrics import importance_weighted
+from companion.models import bernoulli_nll, gaussian_kl
 from companion.training import TrainingError, fit
 
 BUILT = definitions("31.3")

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from scipy.stats import chi2
 
-from companion import widgets
-from companion.corruption import CORRUPTIONS
+from companion.data.corruption import CORRUPTIONS
 from companion.metrics import Gaussian
-from companion.networks import Decoder, Encoder
+from companion.models import Decoder, Encoder
+from companion.show import panels, pixels
 
 CORRUPTIONS_OF_ONE = {"masking": CORRUPTIONS["masking"]}
 
@@ -58,22 +58,22 @@ def work_of_moves(panel, name, counted, monkeypatch, moves=20):
 @pytest.mark.parametrize("size", [28, 64])
 def test_a_move_calls_the_decoder_once_and_makes_no_figure(codes, labels, size, monkeypatch):
     decoder = Counted(Decoder(2, size=size))
-    sliders = widgets.code_sliders(decoder, codes)
+    sliders = panels.code_sliders(decoder, codes)
     assert work_of_moves(sliders, "axis0", decoder, monkeypatch) == 1
-    plane = widgets.latent_plane(decoder, codes, labels)
+    plane = panels.latent_plane(decoder, codes, labels)
     assert work_of_moves(plane, "x", decoder, monkeypatch) == 1
 
 
 def test_a_slider_moves_the_picture_as_the_decoder_does(codes):
     decoder = Decoder(2)
-    panel = widgets.code_sliders(decoder, codes)
+    panel = panels.code_sliders(decoder, codes)
     before = shown(panel)
     panel.set(axis0=2.0, axis1=-1.0)
     after = shown(panel)
     assert not np.array_equal(before, after)
     code = codes.mean(0) + torch.tensor([2.0, -1.0]) * codes.std(0)
     with torch.no_grad():
-        wanted = widgets.tile(decoder(code[None])[None])
+        wanted = panels.tile(decoder(code[None])[None])
     zoom = len(after) // 28
     assert np.array_equal(after[::zoom, ::zoom], wanted)
 
@@ -81,7 +81,7 @@ def test_a_slider_moves_the_picture_as_the_decoder_does(codes):
 def test_a_code_slider_counts_in_standard_deviations():
     """A decoder that shows the code itself, in grey levels."""
     codes = 0.4 + 0.05 * torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    panel = widgets.code_sliders(lambda z: z.view(-1, 1, 1, 2), codes)
+    panel = panels.code_sliders(lambda z: z.view(-1, 1, 1, 2), codes)
     for sigmas in (-3.0, 0.0, 1.5):
         panel.set(axis0=sigmas, axis1=0.0)
         wanted = codes.mean(0) + torch.tensor([sigmas, 0.0]) * codes.std(0)
@@ -102,13 +102,13 @@ def test_axes_are_ordered_by_effect_and_labelled_with_it():
     def decoder(z):
         return (z * scale).view(-1, 1, 1, 3)
 
-    panel = widgets.code_sliders(decoder, codes, axes=2)
+    panel = panels.code_sliders(decoder, codes, axes=2)
     assert [name for name in panel.controls if name.startswith("axis")] == ["axis1", "axis2"]
     assert panel.controls["axis1"].description == "axis 2 (90%)"
 
 
 def test_buttons_draw_show_and_interpolate(codes):
-    panel = widgets.code_sliders(lambda z: z.sigmoid().view(-1, 1, 1, 2), codes)
+    panel = panels.code_sliders(lambda z: z.sigmoid().view(-1, 1, 1, 2), codes)
     pictures = [panel.picture.value]
     for name in ("random draw", "test image"):
         panel.buttons[name].click()
@@ -120,7 +120,7 @@ def test_buttons_draw_show_and_interpolate(codes):
 
 
 def test_setting_many_controls_redraws_once(codes):
-    panel = widgets.code_sliders(Decoder(2), codes)
+    panel = panels.code_sliders(Decoder(2), codes)
     calls, draw = [], panel.draw
     panel.draw = lambda **values: calls.append(1) or draw(**values)
     panel.buttons["random draw"].click()
@@ -141,7 +141,7 @@ def test_the_readout_is_the_tail_of_the_prior(codes):
 
 
 def test_the_plane_marks_where_you_stand(codes, labels):
-    panel = widgets.latent_plane(Decoder(2), codes, labels)
+    panel = panels.latent_plane(Decoder(2), codes, labels)
     panel.set(x=0.0, y=0.0)
     middle = shown(panel)
     panel.set(x=panel.controls["x"].max)
@@ -156,12 +156,12 @@ def test_the_plane_marks_where_you_stand(codes, labels):
 
 def test_a_one_axis_code_works():
     codes = torch.randn(100, 1)
-    widgets.code_sliders(Decoder(1), codes).buttons["random draw"].click()
+    panels.code_sliders(Decoder(1), codes).buttons["random draw"].click()
 
 
 def test_a_family_slider_shows_each_models_copy():
     images = torch.full((3, 1, 4, 4), 255, dtype=torch.uint8)
-    panel = widgets.family_slider({1: lambda x: 0.2 * x, 2: lambda x: x}, images, "width")
+    panel = panels.family_slider({1: lambda x: 0.2 * x, 2: lambda x: x}, images, "width")
     assert "0.64" in panel.readout.value
     panel.controls["setting"].value = 2
     assert panel.readout.value == "error 0.0000 per pixel" and (shown(panel) == 255).all()
@@ -170,11 +170,11 @@ def test_a_family_slider_shows_each_models_copy():
 def test_colour_and_large_codes_draw():
     decoder, encoder = Decoder(16, size=64, channels=3), Encoder(16, size=64, channels=3)
     codes = encoder(torch.rand(50, 3, 64, 64)).detach()
-    assert shown(widgets.code_sliders(decoder, codes)).shape[2] == 3
+    assert shown(panels.code_sliders(decoder, codes)).shape[2] == 3
 
 
 def test_without_a_kernel_the_page_shows_words(codes):
-    bundle = widgets.code_sliders(Decoder(2), codes)._repr_mimebundle_()
+    bundle = panels.code_sliders(Decoder(2), codes)._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["text/plain"].startswith("[Sliders over the code")
     assert "application/vnd.jupyter.widget-view+json" in data
@@ -182,9 +182,9 @@ def test_without_a_kernel_the_page_shows_words(codes):
 
 def test_frames_show_the_pictures_made_beforehand():
     pictures = {f"σ = {k}": torch.rand(6, 1, 5, 5) for k in range(3)}
-    panel = widgets.frames(pictures, "noise left", columns=3)
+    panel = panels.frames(pictures, "noise left", columns=3)
     panel.set(setting="σ = 2")
-    wanted = widgets.tile(pictures["σ = 2"].unflatten(0, (2, 3)))
+    wanted = panels.tile(pictures["σ = 2"].unflatten(0, (2, 3)))
     zoom = len(shown(panel)) // len(wanted)
     assert np.array_equal(shown(panel)[::zoom, ::zoom], wanted)
 
@@ -192,7 +192,7 @@ def test_frames_show_the_pictures_made_beforehand():
 def test_a_corruption_slider_spoils_by_its_own_strength_alone():
     denoisers = {name: torch.nn.Identity() for name in CORRUPTIONS}
     images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
-    panel = widgets.corruption_sliders(denoisers, CORRUPTIONS, images)
+    panel = panels.corruption_sliders(denoisers, CORRUPTIONS, images)
     panel.set(**{name: 0.0 for name in CORRUPTIONS})
     rows = [row[:28, :115] for row in np.split(shown(panel)[::2, ::2][:202], range(29, 200, 29))]
     assert all(np.array_equal(row, rows[0]) for row in rows)
@@ -231,14 +231,14 @@ class Reader(torch.nn.Module):
 def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
     images = torch.zeros(2, 1, 28, 28)
     images[0, 0, 0, 1], images[1, 0, 0, 2] = 0.5, 1.0
-    panel = widgets.feature_clamp(Reader(), Words(), 0.1, {3: "three", 1: "one"}, images, most=90)
+    panel = panels.feature_clamp(Reader(), Words(), 0.1, {3: "three", 1: "one"}, images, most=90)
     panel.set(feature=3, value=0.0, image=0)
     assert panel.readout.value.startswith("read as 1") and ", now as 1" in panel.readout.value
     panel.set(value=60.0)  # 60 × 0.1 = 6 on activation 3, beside 0.5 on activation 1
     chance = np.exp(6) / (np.exp(6) + np.exp(0.5) + 8)
     assert panel.readout.value.endswith(f"now as 3 ({chance:.0%})")
-    blue = (shown(panel)[:, -widgets.BAR :] == (0, 114, 178)).all(-1)
-    columns = blue[:, 3 * (widgets.BAR // 10) : 4 * (widgets.BAR // 10)]
+    blue = (shown(panel)[:, -pixels.BAR :] == (0, 114, 178)).all(-1)
+    columns = blue[:, 3 * (pixels.BAR // 10) : 4 * (pixels.BAR // 10)]
     assert columns.sum() > 2 * blue.sum() / 3  # the tallest blue bar is the digit's
     panel.set(image=1)
     assert panel.readout.value.startswith("read as 2")
@@ -250,13 +250,13 @@ def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
 def test_a_move_of_the_other_panels_calls_each_network_once(monkeypatch):
     denoiser = Counted(torch.nn.Identity())
     images = torch.rand(8, 1, 28, 28)
-    spoiling = widgets.corruption_sliders({"masking": denoiser}, CORRUPTIONS_OF_ONE, images)
+    spoiling = panels.corruption_sliders({"masking": denoiser}, CORRUPTIONS_OF_ONE, images)
     assert work_of_moves(spoiling, "masking", denoiser, monkeypatch) == 1
     reader = SimpleNamespace(features=Reader().features, head=Counted(Reader().head))
-    clamp = widgets.feature_clamp(reader, Words(), 1.0, {0: "zero"}, images)
+    clamp = panels.feature_clamp(reader, Words(), 1.0, {0: "zero"}, images)
     assert work_of_moves(clamp, "value", reader.head, monkeypatch) == 1
     model = Counted(torch.nn.Identity())
-    family = widgets.family_slider({k: model for k in range(5)}, images, "width")
+    family = panels.family_slider({k: model for k in range(5)}, images, "width")
     before = model.calls
     for k in range(1, 5):
         family.controls["setting"].value = k

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from companion.data import Images
-from companion.likelihoods import bernoulli_nll, gaussian_kl
 from companion.metrics import Judge
-from companion.networks import Decoder, Encoder
+from companion.models import Decoder, Encoder, bernoulli_nll, gaussian_kl
 from companion.training import Player, fit_or_load
 
 

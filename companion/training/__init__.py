@@ -1,9 +1,10 @@
 """The loop and what stands round it: several processes, checkpoints, unfinished runs."""
 
-from companion.training.checkpoints import fit_or_load, measure_or_load
+from companion.training.checkpoints import fit_or_load
 from companion.training.checks import TrainingError
 from companion.training.history import History
 from companion.training.loop import fit
+from companion.training.measures import measure_or_load
 from companion.training.notes import CheckpointError, forget
 from companion.training.players import Player
 

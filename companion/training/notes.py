@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from companion.data import DATA, write_atomically
+from companion.data.files import DATA, write_atomically
 
 COMMITTED = DATA / "checkpoints"  # came with the repository; only companion.retrain writes here
 TRAINED = Path(os.environ.get("COMPANION_TRAINED", DATA / "trained"))  # yours: ignored by git

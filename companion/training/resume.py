@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from companion.data import DataError, write_atomically
+from companion.data.files import DataError, write_atomically
 
 EVERY = 20.0  # seconds between two writes at the least: a short epoch does not wait for the disk
 _last_write, _told = {}, set()  # by path

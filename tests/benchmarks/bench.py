@@ -27,10 +27,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import ToTensor
 
-from companion import data, widgets
-from companion.corruption import CORRUPTIONS
+from companion import data
+from companion.data.corruption import CORRUPTIONS
 from companion.metrics import Judge, mse
-from companion.networks import Decoder, Encoder
+from companion.models import Decoder, Encoder
+from companion.show import panels
 from companion.training import fit
 from companion.training.family import fit_family
 from companion.training.hardware import uses_bfloat16
@@ -270,23 +271,23 @@ def time_panels() -> None:
     noisy = {name: nn.Sequential(Encoder(256), Decoder(256)).eval() for name in CORRUPTIONS}
     classifier, dictionary = Judge().eval(), AllFeatures()
     labels = torch.arange(500) % 10
-    panels = {
-        "a move of code sliders, 28 px": widgets.code_sliders(Decoder(8), codes),
-        "a move of code sliders, 64 px": widgets.code_sliders(Decoder(8, size=64), codes),
-        "a move over the plane, 28 px": widgets.latent_plane(Decoder(2), codes[:, :2], labels),
-        "a move over the plane, 64 px": widgets.latent_plane(
+    shown = {
+        "a move of code sliders, 28 px": panels.code_sliders(Decoder(8), codes),
+        "a move of code sliders, 64 px": panels.code_sliders(Decoder(8, size=64), codes),
+        "a move over the plane, 28 px": panels.latent_plane(Decoder(2), codes[:, :2], labels),
+        "a move over the plane, 64 px": panels.latent_plane(
             Decoder(2, size=64), codes[:, :2], labels
         ),
-        "a move of the corruption sliders": widgets.corruption_sliders(noisy, CORRUPTIONS, images),
-        "a move of a held feature": widgets.feature_clamp(
+        "a move of the corruption sliders": panels.corruption_sliders(noisy, CORRUPTIONS, images),
+        "a move of a held feature": panels.feature_clamp(
             classifier, dictionary, 1.0, {0: "zero"}, images
         ),
-        "another model of a family": widgets.family_slider(
+        "another model of a family": panels.family_slider(
             dict.fromkeys(range(10), next(iter(noisy.values()))), images, "latent_dim"
         ),
-        "another frame": widgets.frames({k: torch.rand(32, 1, 28, 28) for k in range(10)}, "step"),
+        "another frame": panels.frames({k: torch.rand(32, 1, 28, 28) for k in range(10)}, "step"),
     }
-    for name, panel in panels.items():
+    for name, panel in shown.items():
         control = panel.controls[
             {"a move of a held feature": "value"}.get(name, next(iter(panel.controls)))
         ]
@@ -316,7 +317,7 @@ from companion import retrain
 names = {"__name__": "__main__", "display": lambda *_: None}
 for source in retrain.code_cells(next(retrain.NOTEBOOKS.glob("31.1_*"))):
     exec(compile(source, "cell", "exec"), names)
-    if "widgets." in source:
+    if "panels." in source:
         break
 """
 

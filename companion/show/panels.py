@@ -1,88 +1,15 @@
-"""Live sliders over codes, planes and families of models.
+"""Live sliders over codes, planes and families of models."""
 
-A move decodes, tiles one uint8 picture, encodes it as PNG and sets `ipywidgets.Image.value`: no
-plotting library and no output area, so nothing flickers and a move takes a few milliseconds.
-"""
-
-import io
 from collections.abc import Callable
 
 import ipywidgets
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from companion.data import tile, to_float, to_uint8
 from companion.metrics import Gaussian, effects
-from companion.plotting import COLOURS
-
-DECODED = 224  # pixels on the page
-WIDE = {"layout": {"width": "380px"}, "style": {"description_width": "110px"}}  # room for a label
-
-
-def png(picture: np.ndarray, height: int = DECODED) -> bytes:
-    """A uint8 picture (H, W[, 3]) enlarged by whole pixels to about `height`, as PNG bytes."""
-    zoom = max(1, round(height / picture.shape[0]))
-    large = picture.repeat(zoom, 0).repeat(zoom, 1)
-    buffer = io.BytesIO()
-    Image.fromarray(large).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-class Panel(ipywidgets.VBox):
-    """Controls and the picture they redraw. `draw(**values)` returns (picture, readout text).
-
-    `set(name=value, ...)` moves several controls and redraws once. Where no kernel runs, the page
-    shows `text` instead.
-    """
-
-    def __init__(
-        self,
-        draw: Callable,
-        controls: dict,
-        buttons: dict | None = None,
-        text: str = "",
-        height: int = DECODED,
-    ):
-        self.draw, self.controls, self.text, self.held = draw, controls, text, False
-        self.height = height
-        self.picture = ipywidgets.Image(format="png")
-        self.readout = ipywidgets.Label()
-        self.buttons = {name: ipywidgets.Button(description=name) for name in buttons or {}}
-        for name, action in (buttons or {}).items():
-            self.buttons[name].on_click(lambda _, action=action: self.set(**action()))
-        for control in controls.values():
-            control.observe(self.redraw, "value")
-        column = [*controls.values(), ipywidgets.HBox(list(self.buttons.values())), self.readout]
-        super().__init__([ipywidgets.HBox([self.picture, ipywidgets.VBox(column)])])
-        self.redraw()
-
-    def set(self, **values) -> None:
-        self.held = True
-        for name, value in values.items():
-            self.controls[name].value = value
-        self.held = False
-        self.redraw()
-
-    def redraw(self, _=None) -> None:
-        if not self.held:
-            values = {name: control.value for name, control in self.controls.items()}
-            picture, self.readout.value = self.draw(**values)
-            self.picture.value = png(picture, self.height)
-
-    def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["text/plain"] = f"[{self.text} Run the notebook to move it.]"
-        return bundle
-
-
-def slider(description: str, low: float, high: float, value: float = 0.0) -> ipywidgets.FloatSlider:
-    """A slider that reports while it is dragged, wide enough for its label."""
-    return ipywidgets.FloatSlider(
-        value=value, min=low, max=high, step=(high - low) / 120, description=description,
-        readout_format=".2f", **WIDE,
-    )  # fmt: skip
+from companion.show.panel import WIDE, Panel, slider
+from companion.show.pixels import DECODED, bars, beside, map_picture
 
 
 def code_sliders(
@@ -136,17 +63,6 @@ def code_sliders(
         "another B": aim,
     }
     return Panel(draw, controls, buttons, "Sliders over the code, the most effective axes first.")
-
-
-def map_picture(codes: torch.Tensor, labels: torch.Tensor, low, high, side: int) -> np.ndarray:
-    """Codes (N, 2) as coloured dots on white, axis 2 upwards: (side, side, 3) uint8."""
-    place = ((codes - low) / (high - low) * (side - 1)).round().long().cpu()
-    inside = ((place >= 0) & (place < side)).all(1)
-    (column, row), colour = place[inside].T, labels.cpu()[inside]
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS], np.uint8)
-    picture = np.full((side, side, 3), 255, np.uint8)
-    picture[side - 1 - row.numpy(), column.numpy()] = palette[colour.numpy()]
-    return picture
 
 
 def latent_plane(
@@ -274,33 +190,3 @@ def feature_clamp(
         "image": ipywidgets.IntSlider(max=len(images) - 1, description="image", **WIDE),
     }
     return Panel(draw, controls, text="A slider that holds a feature and moves the logits.")
-
-
-BAR = 224  # the side of the bar picture in pixels
-
-
-def bars(logits: np.ndarray) -> np.ndarray:
-    """Logits before and after (2, 10) as pairs of bars, zero in the middle: (BAR, BAR, 3) uint8."""
-    pitch = BAR // 10
-    page = Image.new("RGB", (BAR, BAR), "white")
-    ImageDraw.Draw(page).text((2, 0), "logits", fill="black")
-    for digit in range(10):
-        ImageDraw.Draw(page).text((digit * pitch + 8, BAR - 12), str(digit), fill="black")
-    picture = np.array(page)
-    unit = (BAR // 2 - 14) / max(20.0, np.abs(logits).max())
-    for digit in range(10):
-        for row, colour in enumerate(((190, 190, 190), (0, 114, 178))):
-            end = BAR // 2 - round(float(logits[row, digit]) * unit)
-            top, bottom = sorted((end, BAR // 2))
-            left = digit * pitch + 3 + row * (pitch // 2 - 2)
-            picture[top : bottom + 1, left : left + pitch // 2 - 3] = colour
-    return picture
-
-
-def beside(image: np.ndarray, chart: np.ndarray) -> np.ndarray:
-    """A grey image (H, W) enlarged to the height of a colour chart and put to its left."""
-    zoom = max(1, len(chart) // len(image))
-    large = image.repeat(zoom, 0).repeat(zoom, 1)
-    side = np.full((len(chart), large.shape[1] + 8, 3), 255, np.uint8)
-    side[: len(large), : large.shape[1]] = large.reshape(*large.shape[:2], -1)
-    return np.concatenate([side, chart], 1)

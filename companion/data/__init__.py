@@ -1,0 +1,30 @@
+"""Whole datasets as uint8 tensors on the device, and where they came from.
+
+Every dataset is looked for in this order: the folder in $COMPANION_DATA, the repository's `data/`, a
+torchvision download into `data/`, and last a stand-in that needs no download. The choice is printed.
+COMPANION_DATA=embedded goes straight to the stand-ins.
+"""
+
+from companion.data.digits import mnist, pen_digits
+from companion.data.files import EMBEDDED, DataError
+from companion.data.images import Images, Indexed, device, packed, tile, to_float, to_uint8
+from companion.data.pictures import cat, colours, first_items, photos, square
+
+__all__ = [
+    "EMBEDDED",
+    "DataError",
+    "Images",
+    "Indexed",
+    "cat",
+    "colours",
+    "device",
+    "first_items",
+    "mnist",
+    "packed",
+    "pen_digits",
+    "photos",
+    "square",
+    "tile",
+    "to_float",
+    "to_uint8",
+]

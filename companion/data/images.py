@@ -1,0 +1,90 @@
+"""Whole datasets on one device, and the two ways in which pixels are written."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset held whole on one device."""
+
+    name: str  # part of every checkpoint's name: "mnist", "strokes", "imagenette-64", "photos-64"
+    train: torch.Tensor  # (N, C, H, W) uint8
+    train_labels: torch.Tensor  # (N,) int64
+    test: torch.Tensor
+    test_labels: torch.Tensor
+    origin: str  # where it was found, in words
+
+    def to(self, device) -> "Images":
+        parts = ("train", "train_labels", "test", "test_labels")
+        return replace(self, **{part: getattr(self, part).to(device) for part in parts})
+
+    def first(self, count: int) -> "Images":
+        """The same dataset with only the first `count` training images."""
+        return replace(self, train=self.train[:count], train_labels=self.train_labels[:count])
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Items that are made when they are asked for, because all of them together would fill the memory.
+
+    `data[index]`, with index (B,) int64 on `device`, is `make(index)`: a batch (B, ...) on it.
+    """
+
+    name: str
+    count: int
+    make: Callable[[torch.Tensor], torch.Tensor]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        return self.make(index)
+
+
+def packed(name: str, images: torch.Tensor) -> Indexed:
+    """Black-and-white images (N, ...), zero or not, kept as eight pixels a byte; batches are 0 or 255."""
+    shape, bits = images.shape[1:], images.flatten(1) != 0  # (N, D)
+    bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % 8)).view(len(bits), -1, 8)
+    places = 2 ** torch.arange(8, device=images.device, dtype=torch.uint8)
+    store = (bits * places).sum(-1, dtype=torch.uint8)  # (N, D / 8)
+
+    def unpack(index):
+        some = (store[index][..., None] & places).ne(0).flatten(1)  # (B, D and a rest below 8)
+        return 255 * some[:, : shape.numel()].view(-1, *shape).to(torch.uint8)
+
+    return Indexed(name, len(images), unpack, images.device)
+
+
+def device() -> torch.device:
+    """The GPU where there is one (under torchrun: this process's), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(here)
+    return here
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """uint8 in 0…255 -> float32 in [0, 1]; any other dtype is returned as it is."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """Floats, clamped to [0, 1] -> uint8 in 0…255; uint8 is returned as it is."""
+    if images.dtype == torch.uint8:
+        return images
+    return (images.float().clamp(0, 1) * 255).round().byte()
+
+
+def tile(rows: torch.Tensor, gap: int = 1) -> np.ndarray:
+    """A grid of pictures (rows, columns, C, H, W), any dtype, as one uint8 picture (H', W'[, 3])."""
+    rows = torch.nn.functional.pad(to_uint8(rows.detach()), (0, gap, 0, gap), value=255)
+    across, down = rows.shape[1] * rows.shape[4], rows.shape[0] * rows.shape[3]
+    grid = rows.permute(0, 3, 1, 4, 2).reshape(down, across, -1)  # (R·H, K·W, C)
+    return grid[: down - gap, : across - gap].squeeze(-1).cpu().numpy()

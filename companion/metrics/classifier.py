@@ -1,0 +1,51 @@
+"""The digit classifier, and what it reads."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from companion.metrics.reconstruction import over
+from companion.models import Dropout
+
+
+class Judge(nn.Module):
+    """The digit classifier that reads samples: 28×28 grey pixels -> 10 logits.
+
+    It learns from training digits slightly turned, moved and scaled, and is never shown a sample.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(1, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU()),
+            *(nn.Conv2d(32, 64, 5, stride=2, padding=2), nn.BatchNorm2d(64), nn.ReLU()),
+            *(nn.Flatten(), Dropout(0.4), nn.Linear(64 * 7 * 7, 128), nn.ReLU()),
+        )  # (B, 128) activations
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+    def loss(self, x, y):
+        return {"loss": F.cross_entropy(self(jitter(x)), y)}
+
+
+def jitter(x: torch.Tensor) -> torch.Tensor:
+    """Each image turned by up to 9°, scaled by up to 8 % and moved by up to 1.4 pixels."""
+    random = torch.rand(4, len(x), device=x.device) * 2 - 1  # (4, B) in [-1, 1]
+    angle, scale, shift = 0.16 * random[0], 1 + 0.08 * random[1], 0.1 * random[2:]
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    affine = torch.stack([cos, -sin, shift[0], sin, cos, shift[1]], -1).view(-1, 2, 3)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def accuracy(judge: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of `images` that the judge reads as their label, in %."""
+    return 100 * (over(judge, images).argmax(1) == labels).double().mean().item()
+
+
+def readable_share(judge: nn.Module, images: torch.Tensor, confidence: float = 0.9) -> float:
+    """Share of `images` (float, [0, 1]) that the judge reads as some digit surely enough, in %."""
+    top = over(judge, images.clamp(0, 1)).softmax(-1).amax(-1)
+    return 100 * (top > confidence).double().mean().item()

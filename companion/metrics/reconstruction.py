@@ -1,0 +1,42 @@
+"""What a reconstruction keeps, measured over a whole set without gradients."""
+
+from collections.abc import Callable
+
+import torch
+
+from companion.data import to_float
+
+
+@torch.no_grad()
+def over(function: Callable, images: torch.Tensor, batch: int = 1000) -> torch.Tensor:
+    """`function` of all of `images` (N, ...), float in [0, 1], batch by batch: (N, ...)."""
+    return torch.cat([function(to_float(part)).float() for part in images.split(batch)])
+
+
+def mse(reconstruct: Callable, images: torch.Tensor, batch: int = 1000) -> float:
+    """Mean squared error per pixel value (pixels in [0, 1]) over the whole of `images`."""
+    errors = over(lambda x: (reconstruct(x) - x).square().flatten(1).mean(1), images, batch)
+    return errors.double().mean().item()
+
+
+def psnr(reconstruct: Callable, images: torch.Tensor, batch: int = 100) -> float:
+    """Peak signal-to-noise ratio in dB, the mean over images, output clamped to [0, 1]."""
+
+    def each(x):
+        return -10 * (reconstruct(x).clamp(0, 1) - x).square().flatten(1).mean(1).log10()
+
+    return over(each, images, batch).double().mean().item()
+
+
+def spectrum(images: torch.Tensor) -> torch.Tensor:
+    """Mean power by spatial frequency: (N, C, H, H) -> (H // 2 + 1,), entry f for f cycles an image.
+
+    The squared Fourier transform, divided by H², over the rings of wave vectors whose length rounds to
+    f and over images and channels. Corners beyond H / 2 are left out.
+    """
+    size = images.shape[-1]
+    power = torch.fft.fft2(images.float()).abs().square().flatten(0, 1).double().mean(0)  # (H, H)
+    waves = torch.fft.fftfreq(size, 1 / size, device=images.device)  # -H/2 … H/2 cycles
+    ring = torch.hypot(waves[:, None], waves).round().long().flatten()  # (H²,)
+    sums = torch.zeros(ring.max() + 1, dtype=torch.float64, device=images.device)
+    return (sums.index_add(0, ring, power.flatten()) / ring.bincount())[: size // 2 + 1] / size**2

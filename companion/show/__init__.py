@@ -1,0 +1,5 @@
+"""What a reader sees: claims and tables, static pictures (`plotting`), live sliders (`panels`)."""
+
+from companion.show.claims import ClaimError, claim, paper_table
+
+__all__ = ["ClaimError", "claim", "paper_table"]
