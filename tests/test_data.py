@@ -176,7 +176,7 @@ def test_pen_digits_are_seeded_balanced_and_centred_as_mnist_is():
 
 def test_a_judge_of_each_kind_of_digits_reads_the_other():
     pens = data.pen_digits()
-    judge = metrics.Judge().eval()
+    judge = metrics.DigitClassifier().eval()
     judge.load_state_dict(notes.read_tensors(notes.COMMITTED / "31.1" / "judge.mnist.safetensors"))
     assert metrics.accuracy(judge, pens.test, pens.test_labels) >= 80
     real = digits._real_mnist()

@@ -110,7 +110,7 @@ def test_axes_are_ordered_by_effect_and_labelled_with_it():
 def test_buttons_draw_show_and_interpolate(codes):
     panel = panels.code_sliders(lambda z: z.sigmoid().view(-1, 1, 1, 2), codes)
     pictures = [panel.picture.value]
-    for name in ("random draw", "test image"):
+    for name in ("prior sample", "test image"):
         panel.buttons[name].click()
         pictures.append(panel.picture.value)
     panel.buttons["another B"].click()
@@ -123,7 +123,7 @@ def test_setting_many_controls_redraws_once(codes):
     panel = panels.code_sliders(Decoder(2), codes)
     calls, draw = [], panel.draw
     panel.draw = lambda **values: calls.append(1) or draw(**values)
-    panel.buttons["random draw"].click()
+    panel.buttons["prior sample"].click()
     assert len(calls) == 1
 
 
@@ -134,7 +134,7 @@ def test_the_readout_is_the_tail_of_the_prior(codes):
         100 * chi2.sf(code.square().sum().item(), 5), rel=1e-4
     )
     fitted = Gaussian.fitted(codes)
-    draws = fitted.draw(20_000, torch.Generator().manual_seed(0))
+    draws = fitted.sample(20_000, torch.Generator().manual_seed(0))
     assert torch.allclose(draws.T.cov(), codes.T.cov(), atol=0.1)
     rarities = [fitted.rarer(z) for z in codes]
     assert 45 < statistics.mean(rarities) < 55  # uniform where the codes are Gaussian
@@ -156,7 +156,7 @@ def test_the_plane_marks_where_you_stand(codes, labels):
 
 def test_a_one_axis_code_works():
     codes = torch.randn(100, 1)
-    panels.code_sliders(Decoder(1), codes).buttons["random draw"].click()
+    panels.code_sliders(Decoder(1), codes).buttons["prior sample"].click()
 
 
 def test_a_family_slider_shows_each_models_copy():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from companion.data import Images
-from companion.metrics import Judge
+from companion.metrics import DigitClassifier
 from companion.models import Decoder, Encoder, bernoulli_nll, gaussian_kl
 from companion.training import Player, fit_or_load
 
@@ -94,7 +94,13 @@ class Rivals(nn.Module):
         return {"loss": F.relu(1 - real).mean() + F.relu(1 + fake).mean(), "real": real.mean()}
 
 
-KINDS = {"vae": VAE, "warm": Warm, "codebook": Codebook, "rivals": Rivals, "classifier": Judge}
+KINDS = {
+    "vae": VAE,
+    "warm": Warm,
+    "codebook": Codebook,
+    "rivals": Rivals,
+    "classifier": DigitClassifier,
+}
 
 
 def images(seed=0) -> Images:

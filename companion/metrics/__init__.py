@@ -6,20 +6,23 @@ from companion.metrics.bounds import (
     mutual_information,
     refined_posterior,
 )
-from companion.metrics.classifier import Judge, accuracy, jitter, readable_share
+from companion.metrics.classifier import DigitClassifier, accuracy, jitter, readable_share
+from companion.metrics.codes import Gaussian, effects
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.linear import PCA, linear_probe, principal_angles
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
 from companion.metrics.reconstruction import mse, over, psnr, spectrum
-from companion.metrics.samples import Gaussian, effects
+from companion.metrics.samples import density_coverage, frechet_distance, separable
 
 __all__ = [
     "PCA",
+    "DigitClassifier",
     "Gaussian",
-    "Judge",
     "accuracy",
     "active_units",
+    "density_coverage",
     "effects",
+    "frechet_distance",
     "importance_weighted",
     "jitter",
     "linear_probe",
@@ -33,6 +36,7 @@ __all__ = [
     "psnr",
     "readable_share",
     "refined_posterior",
+    "separable",
     "sparsity",
     "spectrum",
 ]

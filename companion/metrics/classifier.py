@@ -8,8 +8,8 @@ from companion.metrics.reconstruction import over
 from companion.models import Dropout
 
 
-class Judge(nn.Module):
-    """The digit classifier that reads samples: 28×28 grey pixels -> 10 logits.
+class DigitClassifier(nn.Module):
+    """The digit classifier that samples are measured with: 28×28 grey pixels -> 10 logits.
 
     It learns from training digits slightly turned, moved and scaled, and is never shown a sample.
     """
@@ -40,12 +40,12 @@ def jitter(x: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def accuracy(judge: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of `images` that the judge reads as their label, in %."""
-    return 100 * (over(judge, images).argmax(1) == labels).double().mean().item()
+def accuracy(classifier: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of `images` that the classifier reads as their label, in %."""
+    return 100 * (over(classifier, images).argmax(1) == labels).double().mean().item()
 
 
-def readable_share(judge: nn.Module, images: torch.Tensor, confidence: float = 0.9) -> float:
-    """Share of `images` (float, [0, 1]) that the judge reads as some digit surely enough, in %."""
-    top = over(judge, images.clamp(0, 1)).softmax(-1).amax(-1)
+def readable_share(classifier: nn.Module, images: torch.Tensor, confidence: float = 0.9) -> float:
+    """Share of `images` (float, [0, 1]) that the classifier reads as some digit surely enough, in %."""
+    top = over(classifier, images.clamp(0, 1)).softmax(-1).amax(-1)
     return 100 * (top > confidence).double().mean().item()

@@ -8,7 +8,7 @@ from companion.data import to_float
 
 
 class PCA:
-    """The exact principal components of `images`: the best linear code of every width at once."""
+    """The exact principal components of `images`: the best linear code of every size at once."""
 
     def __init__(self, images: torch.Tensor):
         flat = to_float(images).flatten(1)  # (N, D)
@@ -21,9 +21,9 @@ class PCA:
         self.variance = values.flip(0)  # (D,) squared pixel values
         self.components = vectors.flip(1).T.to(flat.device)  # (D, D), one component a row
 
-    def reconstruct(self, x: torch.Tensor, width: int) -> torch.Tensor:
-        """Project (B, ...) on the first `width` components and back."""
-        basis = self.components[:width].to(x.dtype)
+    def reconstruct(self, x: torch.Tensor, latent_dim: int) -> torch.Tensor:
+        """Project (B, ...) on the first `latent_dim` components and back."""
+        basis = self.components[:latent_dim].to(x.dtype)
         centred = x.flatten(1) - self.mean.to(x.dtype)
         return (centred @ basis.T @ basis + self.mean.to(x.dtype)).view_as(x)
 

@@ -1,45 +1,99 @@
-"""Where samples come from, and what moving a code does."""
+"""How near samples come to data, as the field measures it: in the features of a classifier.
 
-from collections.abc import Callable
+Features (N, D) of images are what `over(classifier.features, images)` returns. A distance means
+something beside two others: that of two halves of the data (the floor) and that of a control.
+"""
 
 import torch
 
 
-class Gaussian:
-    """N(mean, covariance) over codes: the prior that random draws and readouts come from."""
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to features a (N, D) and b (M, D).
 
-    def __init__(self, mean: torch.Tensor, covariance: torch.Tensor):
-        self.mean, self.factor = mean, torch.linalg.cholesky(covariance)
+    ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), in squared units of the features (Dowson and Landau
+    1982; the Fréchet Inception distance of Heusel et al. 2017 is this in Inception's features).
+    ValueError for sets of different features, or too few items for a covariance.
+    """
+    means, roots, covariances = [], [], []
+    for x in checked(a, b):
+        mean = x.mean(0)
+        covariance = (x - mean).T @ (x - mean) / (len(x) - 1)  # (D, D)
+        values, vectors = torch.linalg.eigh(covariance)
+        means.append(mean)
+        covariances.append(covariance)
+        roots.append((vectors * values.clamp(min=0).sqrt()) @ vectors.T)
+    # tr (Σ_a Σ_b)^½ is the sum of the singular values of Σ_a^½ Σ_b^½.
+    cross = torch.linalg.svdvals(roots[0] @ roots[1]).sum()
+    apart = (means[0] - means[1]).square().sum()
+    return (apart + covariances[0].trace() + covariances[1].trace() - 2 * cross).clamp(min=0).item()
 
-    @classmethod
-    def fitted(cls, codes: torch.Tensor) -> "Gaussian":
-        """The Gaussian with the mean and covariance of `codes` (N, M)."""
-        covariance = codes.T.cov().reshape(codes.shape[1], -1)
-        floor = 1e-6 * covariance.diagonal().mean()  # an axis that never moves has no factor
-        return cls(codes.mean(0), covariance + floor * torch.eye(len(covariance)).to(codes))
 
-    @classmethod
-    def standard(cls, axes: int, device=None) -> "Gaussian":
-        return cls(torch.zeros(axes, device=device), torch.eye(axes, device=device))
+def density_coverage(
+    data: torch.Tensor, samples: torch.Tensor, k: int = 5, batch: int = 1000
+) -> tuple[float, float]:
+    """(density, coverage) of features of samples (M, D) against those of data (N, D).
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """`count` codes (count, M)."""
-        noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
-        return self.mean + noise @ self.factor.T
-
-    def rarer(self, code: torch.Tensor) -> float:
-        """Share of the prior's draws, in %, that are less likely than `code` (M,): χ² tail."""
-        whitened = torch.linalg.solve_triangular(
-            self.factor, (code - self.mean)[:, None], upper=False
+    Round each data point lies the ball that reaches its k-th neighbour among the data. Density is the
+    mean number of balls that a sample lies in, divided by k: near 1 where samples lie as the data do.
+    Coverage is the share of the balls in which some sample lies (Naeem et al. 2020, eq. 4 and 5).
+    ValueError for sets of different features, or fewer than k + 1 data points.
+    """
+    data, samples = checked(data, samples)
+    if len(data) <= k:
+        raise ValueError(
+            f"k={k} neighbours need more than {k} data points, and there are {len(data)}."
         )
-        half = torch.tensor([len(self.mean) / 2, whitened.square().sum().item() / 2])
-        return 100 * torch.special.gammaincc(half[0], half[1]).item()
+    inside, covered = 0, torch.zeros(len(data), dtype=torch.bool)
+    for start in range(0, len(data), batch):
+        part = data[start : start + batch]
+        # A point is its own nearest neighbour, so the k-th other one is number k + 1.
+        radius = exact_distances(part, data).kthvalue(k + 1, dim=1).values  # (B,)
+        within = exact_distances(part, samples) < radius[:, None]  # (B, M)
+        inside += within.sum().item()
+        covered[start : start + batch] = within.any(1)
+    return inside / (k * len(samples)), covered.double().mean().item()
 
 
-def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
-    """How much each axis moves the picture: mean squared pixel change over ±1 σ, as shares: (M,)."""
-    middle, spread = codes.mean(0), codes.std(0)
-    with torch.no_grad():
-        up, down = decoder(middle + spread.diag()), decoder(middle - spread.diag())
-    change = (up - down).square().flatten(1).mean(1)
-    return change / change.sum()
+def exact_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Distances (N, M) without the matrix product that rounds small ones."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def separable(codes: torch.Tensor, samples: torch.Tensor, seed: int = 0) -> float:
+    """Held-out accuracy in % of a small network that tells codes (N, M) from samples (N, M).
+
+    50 % where it finds no difference: the samples then lie where encoded images do, and there are no
+    holes to find. Half of each set is learned from, the other half asked. ValueError for sets of
+    different dimensions or sizes.
+    """
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    codes, samples = checked(codes, samples)
+    if len(codes) != len(samples):
+        raise ValueError(
+            f"{len(codes)} codes against {len(samples)} samples: pass as many of each."
+        )
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
+    known, asked = order.chunk(2)
+    network = MLPClassifier((64, 64), early_stopping=True, random_state=seed)
+    network = make_pipeline(StandardScaler(), network)
+    network.fit(*both(codes[known], samples[known]))
+    return 100 * network.score(*both(codes[asked], samples[asked]))
+
+
+def both(codes: torch.Tensor, samples: torch.Tensor) -> tuple:
+    """Two sets as one, and which each item is from: (2N, M), (2N,)."""
+    return torch.cat([codes, samples]).numpy(), [0] * len(codes) + [1] * len(samples)
+
+
+def checked(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two sets of features in double precision on the CPU, or a ValueError."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"features are {tuple(a.shape)} and {tuple(b.shape)}: pass (N, D) and (M, D) of the same D."
+        )
+    if min(len(a), len(b)) < 2:
+        raise ValueError("a set needs at least two items.")
+    return a.detach().cpu().double(), b.detach().cpu().double()

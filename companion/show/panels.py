@@ -37,7 +37,7 @@ def code_sliders(
         for axis in shown:
             code[axis] = mean[axis] + spread[axis] * values[f"axis{axis}"]
         code = torch.lerp(code, goal, towards)
-        text = f"{prior.rarer(code):.0f} % of random draws are less likely than this code"
+        text = f"{prior.rarer(code):.0f} % of prior samples are less likely than this code"
         return tile(decoder(code[None])[None]), text
 
     def place(code):
@@ -58,7 +58,7 @@ def code_sliders(
     }
     controls["towards"] = slider("towards B", 0, 1)
     buttons = {
-        "random draw": lambda: place(prior.draw(1, generator)[0]),
+        "prior sample": lambda: place(prior.sample(1, generator)[0]),
         "test image": lambda: place(some_code()),
         "another B": aim,
     }
@@ -90,7 +90,7 @@ def latent_plane(
         image = tile(decoder(code[None])[None])
         image = image.repeat(side // len(image), 0).repeat(side // image.shape[1], 1)
         image = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
-        text = f"{prior.rarer(code):.0f} % of random draws are less likely than this code"
+        text = f"{prior.rarer(code):.0f} % of prior samples are less likely than this code"
         return np.concatenate([plane, np.full((side, 8, 3), 255, np.uint8), image], 1), text
 
     def jump(code):
@@ -105,7 +105,10 @@ def latent_plane(
         name: slider(f"code axis {i + 1}", low[i].item(), high[i].item(), middle[i])
         for i, name in enumerate("xy")
     }
-    buttons = {"random draw": lambda: jump(prior.draw(1, generator)[0]), "test image": test_image}
+    buttons = {
+        "prior sample": lambda: jump(prior.sample(1, generator)[0]),
+        "test image": test_image,
+    }
     return Panel(
         draw, controls, buttons, "A map of the codes, and the picture that each point decodes to."
     )
@@ -159,17 +162,22 @@ def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor)
 
 
 def feature_clamp(
-    judge, dictionary, scale: float, names: dict[int, str], images: torch.Tensor, most: float = 3.0
+    classifier,
+    dictionary,
+    scale: float,
+    names: dict[int, str],
+    images: torch.Tensor,
+    most: float = 3.0,
 ) -> Panel:
     """Hold one feature of a dictionary on a classifier's activations and watch the ten logits.
 
-    judge: `features` (B, C, H, W) -> (B, A) and `head` (B, A) -> (B, 10). dictionary: on activations
+    classifier: `features` (B, C, H, W) -> (B, A) and `head` (B, A) -> (B, 10). dictionary: on activations
     divided by `scale`. names: the features to choose from, {number: label}. The picture shows the
     image, the logits as they are (grey) and with the feature at the slider's value (blue).
     """
     clean = to_float(images)
     with torch.no_grad():
-        activations = judge.features(clean) / scale  # (K, A)
+        activations = classifier.features(clean) / scale  # (K, A)
         codes = dictionary.encode(activations)  # (K, F)
         directions = dictionary.directions()  # (F, A)
 
@@ -177,7 +185,7 @@ def feature_clamp(
     def draw(feature, value, image):
         change = (value - codes[image, feature]) * directions[feature]
         rows = torch.stack([activations[image], activations[image] + change])
-        logits = judge.head(scale * rows).cpu()  # (2, 10)
+        logits = classifier.head(scale * rows).cpu()  # (2, 10)
         chances = logits.softmax(1).amax(1)
         before, after = logits.argmax(1).tolist()
         text = f"read as {before} ({chances[0]:.0%}), now as {after} ({chances[1]:.0%})"

@@ -29,7 +29,7 @@ from torchvision.transforms import ToTensor
 
 from companion import data
 from companion.data.corruption import CORRUPTIONS
-from companion.metrics import Judge, mse
+from companion.metrics import DigitClassifier, mse
 from companion.models import Decoder, Encoder
 from companion.show import panels
 from companion.training import fit
@@ -269,7 +269,7 @@ def time_panels() -> None:
     codes = torch.randn(500, 8)
     images = torch.rand(10, 1, 28, 28)
     noisy = {name: nn.Sequential(Encoder(256), Decoder(256)).eval() for name in CORRUPTIONS}
-    classifier, dictionary = Judge().eval(), AllFeatures()
+    classifier, dictionary = DigitClassifier().eval(), AllFeatures()
     labels = torch.arange(500) % 10
     shown = {
         "a move of code sliders, 28 px": panels.code_sliders(Decoder(8), codes),

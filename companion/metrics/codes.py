@@ -1,0 +1,45 @@
+"""A Gaussian over codes, and what moving a code does."""
+
+from collections.abc import Callable
+
+import torch
+
+
+class Gaussian:
+    """N(mean, covariance) over codes: the prior that samples and readouts come from."""
+
+    def __init__(self, mean: torch.Tensor, covariance: torch.Tensor):
+        self.mean, self.factor = mean, torch.linalg.cholesky(covariance)
+
+    @classmethod
+    def fitted(cls, codes: torch.Tensor) -> "Gaussian":
+        """The Gaussian with the mean and covariance of `codes` (N, M)."""
+        covariance = codes.T.cov().reshape(codes.shape[1], -1)
+        floor = 1e-6 * covariance.diagonal().mean()  # an axis that never moves has no factor
+        return cls(codes.mean(0), covariance + floor * torch.eye(len(covariance)).to(codes))
+
+    @classmethod
+    def standard(cls, latent_dim: int, device=None) -> "Gaussian":
+        return cls(torch.zeros(latent_dim, device=device), torch.eye(latent_dim, device=device))
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """`count` codes (count, M)."""
+        noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
+        return self.mean + noise @ self.factor.T
+
+    def rarer(self, code: torch.Tensor) -> float:
+        """Share of the prior's samples, in %, that are less likely than `code` (M,): χ² tail."""
+        whitened = torch.linalg.solve_triangular(
+            self.factor, (code - self.mean)[:, None], upper=False
+        )
+        half = torch.tensor([len(self.mean) / 2, whitened.square().sum().item() / 2])
+        return 100 * torch.special.gammaincc(half[0], half[1]).item()
+
+
+def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
+    """How much each axis moves the picture: mean squared pixel change over ±1 σ, as shares: (M,)."""
+    middle, spread = codes.mean(0), codes.std(0)
+    with torch.no_grad():
+        up, down = decoder(middle + spread.diag()), decoder(middle - spread.diag())
+    change = (up - down).square().flatten(1).mean(1)
+    return change / change.sum()
