@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,23 +63,99 @@ def lab(tmp_path):
         server.wait(20)
 
 
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
+EVERY_KIND = """
+import torch
+from companion.data.corruption import CORRUPTIONS
+from companion.metrics import DigitClassifier
+from companion.models import Decoder, Encoder
+from companion.show import panels
+torch.manual_seed(0)
+codes, images = 3 * torch.randn(500, 8), torch.rand(16, 1, 28, 28)
+net = lambda x: x.roll(3, 3)
+class Features(torch.nn.Module):
+    encode = staticmethod(torch.relu)
+    directions = staticmethod(lambda: torch.eye(128))
+--
+panels.code_sliders(lambda z: z.sigmoid().view(-1, 1, 2, 4), codes)
+--
+panels.latent_plane(lambda z: z.sigmoid().view(-1, 1, 1, 2).repeat(1, 1, 28, 14), codes[:, :2], torch.arange(500) % 10)
+--
+panels.family_slider({k: lambda x, k=k: x.roll(k, 3) for k in range(7)}, images, "latent_dim")
+--
+panels.frames({k: images.roll(k, 3) for k in range(9)}, "step")
+--
+panels.corruption_sliders(dict.fromkeys(CORRUPTIONS, net), CORRUPTIONS, images[:10])
+--
+panels.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
+"""
+# Of each slider's handle and each picture: what a reader at this width sees of it.
+SEEN = """() => {
+    const edge = document.querySelector('.jp-Notebook').getBoundingClientRect().right;
+    const box = e => e.getBoundingClientRect();
+    return {
+        handles: [...document.querySelectorAll('.noUi-handle')].map(e => edge - box(e).right),
+        pictures: [...document.querySelectorAll('img.widget-image')].map(e => [
+            edge - box(e).right, (box(e).width / box(e).height) / (e.naturalWidth / e.naturalHeight)
+        ]),
+    };
+}"""
+
+
+def run_all(driver, address, width=1300):
+    """A page of JupyterLab on which every cell has run."""
+    browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    page = browser.new_page(viewport={"width": width, "height": 1000})
+    page.goto(f"{address}?reset")
+    page.wait_for_selector(".jp-Notebook", timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)  # the kernel listens
+    page.get_by_text("Run", exact=True).first.click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.get_by_text("[*]:").first.wait_for(state="attached", timeout=60_000)
+    page.wait_for_function(  # until every cell has run: the kernel hears sliders only then
+        "![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText == '[*]:')",
+        timeout=300_000,
+    )
+    return page
+
+
+def test_every_kind_of_panel_is_seen_whole_at_three_widths_and_answers(lab, tmp_path):
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in EVERY_KIND.split("--")]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, tmp_path / "notebooks" / "panels.ipynb")
+    with playwright.sync_playwright() as driver:
+        page = run_all(driver, f"{lab}/lab/tree/panels.ipynb")
+        page.wait_for_function("document.querySelectorAll('img.widget-image').length == 6")
+        for width in (800, 1300, 1600):
+            page.set_viewport_size({"width": width, "height": 1000})
+            page.wait_for_timeout(1000)
+            page.screenshot(path=tmp_path / f"panels-{width}.png")
+            seen = page.evaluate(SEEN)
+            assert len(seen["handles"]) == 9 + 2 + 1 + 1 + 3 + 2
+            assert min(seen["handles"]) > 0, width
+            for room, ratio in seen["pictures"]:
+                assert room > 0 and abs(ratio - 1) < 0.02, (width, seen["pictures"])
+        for number in range(page.locator(".noUi-handle").count()):
+            handle = page.locator(".noUi-handle").nth(number)
+            panel = handle.locator("xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]")
+            before = panel.locator("img.widget-image").get_attribute("src")
+            handle.focus()
+            for _ in range(12):
+                page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_function(
+                "([image, before]) => image.src !== before",
+                arg=[panel.locator("img.widget-image").element_handle(), before],
+                timeout=10_000,
+            )
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:4])
 def test_run_all_move_a_slider_and_the_picture_changes(path, lab, tmp_path):
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", "--no-first-run"]
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.goto(f"{lab}/lab/tree/{path.name}?reset")
-        page.wait_for_selector(".jp-Notebook", timeout=60_000)
-        page.get_by_text("| Idle").wait_for(timeout=60_000)  # the kernel listens
-        page.get_by_text("Run", exact=True).first.click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        page.get_by_text("[*]:").first.wait_for(state="attached", timeout=60_000)
-        page.wait_for_function(  # until every cell has run: the kernel hears sliders only then
-            "![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText == '[*]:')",
-            timeout=300_000,
-        )
+        page = run_all(driver, f"{lab}/lab/tree/{path.name}")
         handle = page.locator(".noUi-handle").first
         handle.scroll_into_view_if_needed()
         picture = page.locator("img.widget-image").first
@@ -94,4 +171,4 @@ def test_run_all_move_a_slider_and_the_picture_changes(path, lab, tmp_path):
             timeout=60_000,
         )
         page.screenshot(path=os.environ.get("COMPANION_SCREENSHOT", str(tmp_path / "page.png")))
-        browser.close()
+        page.context.browser.close()

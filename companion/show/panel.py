@@ -10,7 +10,10 @@ import ipywidgets
 
 from companion.show.pixels import DECODED, png
 
-WIDE = {"layout": {"width": "380px"}, "style": {"description_width": "110px"}}  # room for a label
+# Room for a label; on a narrow page, less. Controls stand beside the picture or, wrapped, under it.
+WIDE = {"layout": {"width": "380px", "max_width": "100%"}, "style": {"description_width": "110px"}}
+WRAPPED = {"display": "flex", "flex_flow": "row wrap", "align_items": "flex-start"}
+SHAPE_KEPT = {"max_width": "100%", "height": "auto", "flex": "0 1 auto", "object_fit": "contain"}
 
 
 class Panel(ipywidgets.VBox):
@@ -30,15 +33,17 @@ class Panel(ipywidgets.VBox):
     ):
         self.draw, self.controls, self.text, self.held = draw, controls, text, False
         self.height = height
-        self.picture = ipywidgets.Image(format="png")
+        self.picture = ipywidgets.Image(format="png", layout=SHAPE_KEPT)
         self.readout = ipywidgets.Label()
         self.buttons = {name: ipywidgets.Button(description=name) for name in buttons or {}}
         for name, action in (buttons or {}).items():
             self.buttons[name].on_click(lambda _, action=action: self.set(**action()))
         for control in controls.values():
             control.observe(self.redraw, "value")
-        column = [*controls.values(), ipywidgets.HBox(list(self.buttons.values())), self.readout]
-        super().__init__([ipywidgets.HBox([self.picture, ipywidgets.VBox(column)])])
+        pressed = ipywidgets.Box(list(self.buttons.values()), layout=WRAPPED)
+        column = [*controls.values(), pressed, self.readout]
+        column = ipywidgets.VBox(column, layout={"max_width": "100%", "flex": "0 1 auto"})
+        super().__init__([ipywidgets.Box([self.picture, column], layout=WRAPPED)])
         self.redraw()
 
     def set(self, **values) -> None:

@@ -51,7 +51,7 @@ def code_sliders(
     def aim():
         nonlocal goal
         goal = some_code()
-        return {"towards": 0.0}
+        return {"towards": 1.0}  # B itself; the slider leads back
 
     controls = {
         f"axis{axis}": slider(f"axis {axis + 1} ({shares[axis]:.0%})", -3, 3) for axis in shown
