@@ -137,19 +137,29 @@ def test_every_kind_of_panel_is_seen_whole_at_three_widths_and_answers(lab, tmp_
             assert min(seen["handles"]) > 0, width
             for room, ratio in seen["pictures"]:
                 assert room > 0 and abs(ratio - 1) < 0.02, (width, seen["pictures"])
-        for number in range(page.locator(".noUi-handle").count()):
-            handle = page.locator(".noUi-handle").nth(number)
-            panel = handle.locator("xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]")
-            before = panel.locator("img.widget-image").get_attribute("src")
-            handle.focus()
-            for _ in range(12):
-                page.keyboard.press("ArrowRight")
-            page.keyboard.press("ArrowLeft")
-            page.wait_for_function(
-                "([image, before]) => image.src !== before",
-                arg=[panel.locator("img.widget-image").element_handle(), before],
-                timeout=10_000,
-            )
+        for kind, act in ((".noUi-handle", by_keys), ("button.widget-button", by_click)):
+            for number in range(page.locator(kind).count()):
+                control = page.locator(kind).nth(number)
+                panel = control.locator(
+                    "xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]"
+                )
+                image = panel.locator("img.widget-image").element_handle()
+                before = image.get_attribute("src")
+                act(control, page)
+                page.wait_for_function(
+                    "([image, before]) => image.src !== before", arg=[image, before], timeout=10_000
+                )
+        page.context.browser.close()
+
+
+def by_keys(handle, page):
+    handle.focus()
+    for key in [*["ArrowRight"] * 12, "ArrowLeft"]:
+        page.keyboard.press(key)
+
+
+def by_click(button, page):
+    button.click()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:4])
