@@ -13,8 +13,6 @@ from companion.metrics import Gaussian
 from companion.models import Decoder, Encoder
 from companion.show import panels, pixels
 
-CORRUPTIONS_OF_ONE = {"masking": CORRUPTIONS["masking"]}
-
 
 @pytest.fixture
 def codes():
@@ -248,10 +246,11 @@ def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
 
 
 def test_a_move_of_the_other_panels_calls_each_network_once(monkeypatch):
-    denoiser = Counted(torch.nn.Identity())
+    denoisers = {name: Counted(torch.nn.Identity()) for name in CORRUPTIONS}
     images = torch.rand(8, 1, 28, 28)
-    spoiling = panels.corruption_sliders({"masking": denoiser}, CORRUPTIONS_OF_ONE, images)
-    assert work_of_moves(spoiling, "masking", denoiser, monkeypatch) == 1
+    corrupted = panels.corruption_sliders(denoisers, CORRUPTIONS, images)
+    assert work_of_moves(corrupted, "masking", denoisers["masking"], monkeypatch) == 1
+    assert denoisers["Gaussian"].calls == 1  # when the panel was made: what no slider moves is kept
     reader = SimpleNamespace(features=Reader().features, head=Counted(Reader().head))
     clamp = panels.feature_clamp(reader, Words(), 1.0, {0: "zero"}, images)
     assert work_of_moves(clamp, "value", reader.head, monkeypatch) == 1

@@ -142,16 +142,21 @@ def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor)
 
     Rows: the clean `images` (K, C, H, W), then for each corruption the spoilt ones and the denoised.
     """
-    clean = to_float(images)
+    clean, kept = to_float(images), {}  # {name: (strength, its two rows)}: a move changes one
+
+    def rows_of(name, strength):
+        with torch.random.fork_rng([clean.device] if clean.is_cuda else []):
+            torch.manual_seed(0)  # the same noise at every strength: only the slider moves
+            corrupted = corruptions[name](clean, strength)
+        return corrupted, denoisers[name](corrupted)
 
     @torch.no_grad()
     def draw(**strengths):
         rows, words = [clean], []
-        for name, corrupt in corruptions.items():
-            with torch.random.fork_rng([clean.device] if clean.is_cuda else []):
-                torch.manual_seed(0)  # the same noise at every strength: only the slider moves
-                spoilt = corrupt(clean, strengths[name])
-            rows += [spoilt, denoisers[name](spoilt)]
+        for name, strength in strengths.items():
+            if kept.get(name, (None,))[0] != strength:
+                kept[name] = strength, rows_of(name, strength)
+            rows += kept[name][1]
             error = (rows[-1].clamp(0, 1) - clean).square().mean()
             words.append(f"{name}: {-10 * error.log10():.1f} dB")
         return tile(torch.stack(rows)), "denoised, " + ", ".join(words)

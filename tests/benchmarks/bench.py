@@ -175,7 +175,7 @@ def bare(model: nn.Module, images: torch.Tensor, batch: int, epochs: int = 1) ->
     for _ in range(epochs):
         order = torch.randperm(len(images), device=device)[: steps * batch]
         for index in order.view(steps, batch):
-            x = (images[index].float() / 255).contiguous(memory_format=torch.channels_last)
+            x = data.to_float(images[index]).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16("auto", device)):
                 loss = model.loss(x)["loss"]
             optimiser.zero_grad()
@@ -347,7 +347,7 @@ class Nothing(nn.Module):
 
 def time_overhead(rounds: int) -> None:
     """What `fit` adds to a bare loop, in microseconds a step, on a model that does nothing."""
-    x, steps = torch.rand(4000, 1, device=data.device()), 1000
+    x, steps = torch.rand(4000, 1, 1, 1, device=data.device()), 1000
     added = []
     for _ in range(rounds):
         ours_took = seconds(lambda: ours(Nothing(), x, 4))
