@@ -17,6 +17,7 @@ from torch import nn
 from companion.data import Images
 from companion.training import (
     CheckpointError,
+    TrainingError,
     fit_or_load,
     forget,
     measure_or_load,
@@ -113,6 +114,22 @@ def test_forget_deletes_yours_under_a_name_and_nothing_else(committed, folder, p
     assert forget("t/mo") == ["t/model.points.json", "t/model.points.safetensors"]
     assert committed.exists() and (folder / "trained" / "t" / "other.points.safetensors").exists()
     assert forget("t/mo") == []
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"epoch": 2}, "fit has no setting epoch: choose among epochs, batch, lr"),
+        ({"retrian": True}, "fit has no setting retrian"),
+    ],
+)
+def test_a_setting_that_fit_does_not_have_is_named_also_where_a_checkpoint_would_load(
+    settings, words, committed, points
+):
+    with pytest.raises(TrainingError, match=words):
+        use(points, **settings)
+    with pytest.raises(TrainingError, match="epochs= is missing"):
+        fit_or_load("t/model", Model(), points)
 
 
 def test_a_model_of_other_layers_trains_anew_and_says_which(committed, points, capsys):

@@ -12,7 +12,7 @@ from torch import nn
 
 from companion.data import Images, Indexed
 from companion.training import notes
-from companion.training.checks import training_parts
+from companion.training.checks import TrainingError, training_parts
 from companion.training.fingerprint import (
     behaviour,
     contents,
@@ -96,7 +96,13 @@ def keep(name: str, model: nn.Module, data, marks: dict, history: History) -> No
 
 def marks_of(data, settings: dict) -> dict:
     """What a checkpoint depends on beside the weights; `behaviour` is a function of the model."""
-    labels = settings.get("labels", False)
+    known, labels = signature(fit).parameters, settings.get("labels", False)
+    if wrong := [key for key in settings if key not in known]:
+        raise TrainingError(
+            f"fit has no setting {wrong[0]}: choose among {', '.join(list(known)[2:])}."
+        )
+    if "epochs" not in settings:
+        raise TrainingError("epochs= is missing: say how often training passes over the data.")
     training_parts(data, 1, labels)
     values = defaults() | settings
     return {
