@@ -3,11 +3,13 @@ import os
 import shutil
 import urllib.error
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from tqdm import tqdm
 
 from companion import data, metrics
@@ -269,3 +271,35 @@ def test_mnist_is_decoded_once_and_torchvision_left_alone_afterwards(folder, mon
     assert torch.equal(first.train, again.train) and torch.equal(
         first.test_labels, again.test_labels
     )
+
+
+def test_where_imagenette_cannot_be_had_photographs_stand_in(folder, monkeypatch, capsys):
+    asked = []
+
+    def no_network(root, split, **_):
+        asked.append(split)
+        raise RuntimeError("no such host")
+
+    monkeypatch.setattr("torchvision.datasets.Imagenette", no_network)
+    monkeypatch.setattr(
+        pictures, "photos", lambda size: data.Images("photos-8", *[torch.zeros(2)] * 4, "here")
+    )
+    assert data.colours(8).name == "photos-8" and asked == ["train"]
+    assert "photos-8: 2 + 2 pictures, here" in capsys.readouterr().out
+    assert [path.name for path in folder.iterdir()] == []
+
+
+def test_imagenette_is_fetched_whole_where_it_can_be(folder, monkeypatch):
+    def fetched(root, split, size, download=False):
+        place = Path(root) / "imagenette2-160" / split / "n01440764"
+        if download:
+            for part in ("train", "val"):
+                (place.parent.parent / part / "n01440764").mkdir(parents=True)
+                Image.new("RGB", (20, 16), "red").save(
+                    place.parent.parent / part / "n01440764/a.JPEG"
+                )
+        return SimpleNamespace(_samples=[(place / "a.JPEG", 0)])
+
+    monkeypatch.setattr("torchvision.datasets.Imagenette", fetched)
+    found = data.colours(8, verbose=False)
+    assert found.name == "imagenette-8" and found.train.shape == found.test.shape == (1, 3, 8, 8)

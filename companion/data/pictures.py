@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from companion.data import files
-from companion.data.files import DataError, cached, places, torchvision_datasets
+from companion.data.files import DataError, cached, download, places, torchvision_datasets
 from companion.data.images import Images, device
 
 
@@ -22,13 +22,13 @@ def colours(size: int = 64, verbose: bool = True) -> Images:
 
 
 def _imagenette(size: int) -> Images | None:
-    def download(root):
+    def fetch(root):
         for split in ("train", "val"):
             torchvision_datasets().Imagenette(root, split, size="160px", download=split == "train")
 
     root = next((root for root in places() if (root / "imagenette2-160").is_dir()), None)
     if root is None:
-        if not download("imagenette2-160", download):
+        if not download("imagenette2-160", fetch):
             return None
         root = files.DATA
 
