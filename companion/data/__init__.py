@@ -7,7 +7,16 @@ COMPANION_DATA=embedded goes straight to the stand-ins.
 
 from companion.data.digits import mnist, pen_digits
 from companion.data.files import EMBEDDED, DataError
-from companion.data.images import Images, Indexed, device, packed, tile, to_float, to_uint8
+from companion.data.images import (
+    Images,
+    Indexed,
+    device,
+    packed,
+    parts_of,
+    tile,
+    to_float,
+    to_uint8,
+)
 from companion.data.pictures import cat, colours, first_items, photos, square
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "first_items",
     "mnist",
     "packed",
+    "parts_of",
     "pen_digits",
     "photos",
     "square",

@@ -47,6 +47,13 @@ class Indexed:
         return self.make(index)
 
 
+def parts_of(data, labels: bool = False) -> tuple:
+    """What is trained on as a tuple: of Images the training images, with their labels if asked for."""
+    if isinstance(data, Images):
+        return (data.train, data.train_labels) if labels else (data.train,)
+    return data if isinstance(data, tuple) else (data,)
+
+
 def packed(name: str, images: torch.Tensor) -> Indexed:
     """Black-and-white images (N, ...), zero or not, kept as eight pixels a byte; batches are 0 or 255."""
     shape, bits = images.shape[1:], images.flatten(1) != 0  # (N, D)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from companion.data import files
 from companion.data.files import DataError, cached, download, places, torchvision_datasets
-from companion.data.images import Images, device
+from companion.data.images import Images, device, parts_of
 
 
 def colours(size: int = 64, verbose: bool = True) -> Images:
@@ -117,9 +117,7 @@ def first_items(data, labels: bool = False) -> list:
     Copies of Imagenette come in several sizes: bundled photographs stand for its first pictures, so
     that what is measured on them is the same for every copy.
     """
-    parts = data if isinstance(data, tuple) else (data,)
-    if isinstance(data, Images):
-        parts = (data.train, data.train_labels) if labels else (data.train,)
+    parts = parts_of(data, labels)
     shape = parts[0][torch.zeros(1, dtype=torch.long, device=parts[0].device)].shape  # (1, ...)
     count = min(len(parts[0]), 8 if len(shape) == 4 and shape[1] == 3 else 32)
     items = [part[torch.arange(count, device=part.device)] for part in parts]

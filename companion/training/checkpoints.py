@@ -17,13 +17,13 @@ from companion.training.fingerprint import (
     behaviour,
     contents,
     differences,
-    double,
     other_data,
     short,
 )
 from companion.training.history import History
 from companion.training.loop import fit
 from companion.training.notes import CheckpointError
+from companion.training.schedule import clocks_of
 
 HARMLESS = {"moments", "watch", "bar", "resume"}  # settings of `fit` that change no weight
 
@@ -70,9 +70,8 @@ def load(name: str, model: nn.Module, data, marks: dict) -> tuple[History | None
         changes += other_data(note["data"], marks["data"], source_of(data).startswith("imagenette"))
         changes += other_layers(model, state)
         if not changes:
-            twin = double(model)
-            twin.load_state_dict(own_part(twin, state))
-            changes = differences(note["behaviour"], marks["behaviour"](twin))
+            new = marks["behaviour"](model, own_part(model, state))
+            changes = differences(note["behaviour"], new)
         if not changes:
             model.load_state_dict(own_part(model, state))
             ready(model, data)
@@ -108,7 +107,7 @@ def marks_of(data, settings: dict) -> dict:
     return {
         "settings": {key: values[key] for key in values if key not in HARMLESS},
         "data": contents(data, labels),
-        "behaviour": lambda model: behaviour(model, data, labels),
+        "behaviour": lambda model, state=None: behaviour(model, data, labels, state),
     }
 
 
@@ -141,11 +140,10 @@ def unfinished_run(name: str, model: nn.Module, data, marks: dict, anew: bool) -
 def accept(name: str, model: nn.Module, data, marks: dict) -> None:
     """Write a committed checkpoint's note anew, as the code of today behaves; print what moved."""
     path = paths(name, data)[-1]
-    note, state, twin = notes.read_note(path), notes.read_tensors(path), double(model)
+    note, state = notes.read_note(path), notes.read_tensors(path)
     if changes := other_layers(model, state):
         raise CheckpointError(f"{path} holds another model ({', '.join(changes)}): train it anew.")
-    twin.load_state_dict(own_part(twin, state))
-    new = marks | {"behaviour": marks["behaviour"](twin)}
+    new = marks | {"behaviour": marks["behaviour"](model, own_part(model, state))}
     moved = other_settings(note["settings"], new["settings"])
     moved += other_data(note["data"], new["data"], False)
     moved += differences(note["behaviour"], new["behaviour"])
@@ -192,9 +190,8 @@ def defaults() -> dict:
 def ready(model: nn.Module, data) -> None:
     """A loaded model where its data are, at the end of its schedules, set to be used."""
     model.to(training_parts(data, 1)[0].device).eval()
-    for key, value in model.named_buffers():
-        if key.split(".")[-1] == "progress":
-            value.fill_(1)
+    for clock in clocks_of(model):
+        clock.fill_(1)
 
 
 def paths(name: str, data) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from companion.data import Images, Indexed
+from companion.data import Images, Indexed, parts_of
 
 KINDS = (torch.uint8, torch.float32, torch.int64)  # pixels, numbers, tokens
 
@@ -22,9 +22,7 @@ def training_parts(data, batch: int, labels: bool = False) -> tuple:
             "labels=True takes the labels of a dataset, and data is none: pass Images, or a tuple "
             "(images, labels) without labels=True."
         )
-    if isinstance(data, Images):
-        data = (data.train, data.train_labels) if labels else data.train
-    parts = data if isinstance(data, tuple) else (data,)
+    parts = parts_of(data, labels)
     for part in parts:
         if not isinstance(part, torch.Tensor | Indexed):
             raise TrainingError(f"data is a {type(part).__name__}: pass Images or tensors.")

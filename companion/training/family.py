@@ -10,6 +10,7 @@ from companion.training.checks import TrainingError, training_parts
 from companion.training.history import History
 from companion.training.loop import fit
 from companion.training.parallel import Losses
+from companion.training.schedule import is_clock
 
 
 def fit_family(models: dict[str, nn.Module], data, **settings) -> dict[str, History]:
@@ -119,7 +120,3 @@ class Family(nn.Module):
                 own[name].copy_(value[k])
             member.to(self.weights[0].device).eval()
         return self.originals[0]
-
-
-def is_clock(name: str) -> bool:
-    return name.split(".")[-1] == "progress"

@@ -12,10 +12,11 @@ import math
 import torch
 from torch import nn
 
-from companion.data import Images, first_items, to_float
+from companion.data import first_items, parts_of, to_float
 from companion.training.checks import TrainingError, loss_of
 from companion.training.parallel import Losses
 from companion.training.players import players_of
+from companion.training.schedule import clocks_of
 
 TERM, GRADIENT = 1e-3, 1e-2  # relative; CPUs and releases of torch differ by a tenth of that
 MEAN = 1e-3  # of a mean item
@@ -24,18 +25,20 @@ PARTS = 16  # numbers that a mean item is kept as
 SAMPLE = 2000  # items that the mean is taken of
 
 
-def behaviour(model: nn.Module, data, labels: bool = False) -> dict:
+def behaviour(model: nn.Module, data, labels: bool = False, state: dict | None = None) -> dict:
     """{player: {progress: {"terms": {...}, "gradients": {...}, "buffers": {...}}}} of a model.
 
     Terms by their name, norms of the gradients by parameter, and of what the call changed by buffer.
 
-    A float32 copy on the CPU, in training mode, is given the first items of `data` with seeded dice;
-    `progress` (0, 0.5 and 1) matters to models with a schedule. TrainingError, one sentence, for a
+    A float32 copy on the CPU, in training mode, with the weights of `state` where given, is called on
+    the first items of `data` with seeded dice; `progress` (0, 0.5 and 1) matters to a schedule. TrainingError, one sentence, for a
     loss that cannot be called so.
     """
     twin, found = double(model), {}
+    if state is not None:
+        twin.load_state_dict(state)
     x = [to_float(part).cpu().contiguous() for part in first_items(data, labels)]
-    clocks = [value for name, value in twin.named_buffers() if name.split(".")[-1] == "progress"]
+    clocks = clocks_of(twin)
     kept = [(value, value.clone()) for value in twin.buffers()]
     before = plain_numbers(twin)
     for name, player in players_of(twin).items():
@@ -131,10 +134,7 @@ def plain_numbers(model: nn.Module) -> dict[str, float]:
 
 def contents(data, labels: bool = False) -> dict:
     """What is kept of a dataset: how many items, and the mean item in a few numbers."""
-    parts = data if isinstance(data, tuple) else (data,)
-    if isinstance(data, Images):
-        parts = (data.train, data.train_labels) if labels else (data.train,)
-    means = []
+    parts, means = parts_of(data, labels), []
     for part in parts:
         step = -(-len(part) // SAMPLE)
         some = part[torch.arange(0, len(part), step, device=part.device)]

@@ -20,7 +20,7 @@ from companion.training.history import History, announce, fault_of, gathered, re
 from companion.training.parallel import OTHER_STOPPED, losses_of, processes
 from companion.training.players import Turn, players_of
 from companion.training.resume import keep, restore
-from companion.training.schedule import look, set_clocks
+from companion.training.schedule import clocks_of, look, set_clocks
 
 
 def fit(
@@ -59,7 +59,7 @@ def fit(
     own = {"lr": lr, "weight_decay": weight_decay, "average": average, "skip": skip}
     turns = [Turn(name, player, **own) for name, player in players.items()]
     losses, low = losses_of(model, world, len(turns)), uses_bfloat16(precision, device)
-    clocks = [value for name, value in model.named_buffers() if name.split(".")[-1] == "progress"]
+    clocks = clocks_of(model)
 
     def step(index):
         x, row = [channels_last(to_float(part[index])) for part in parts], {}
