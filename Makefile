@@ -1,5 +1,5 @@
 # make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
-.PHONY: lab test quick run bench library clean
+.PHONY: lab test quick run pages bench library clean
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
@@ -21,6 +21,11 @@ quick: $(BIN)/ready
 
 run: $(BIN)/ready
 	$(BIN)/python tests/run_notebook.py $(NOTEBOOK)
+
+# Every panel of every notebook in a browser, at three widths; screenshots in build/pages.
+pages: $(BIN)/ready
+	mkdir -p build/pages
+	COMPANION_PAGES=$(CURDIR)/build/pages $(BIN)/python -m pytest -q -s tests/test_page.py -k every_panel
 
 bench: $(BIN)/ready
 	$(BIN)/python tests/benchmarks/bench.py

@@ -303,3 +303,16 @@ def test_imagenette_is_fetched_whole_where_it_can_be(folder, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.Imagenette", fetched)
     found = data.colours(8, verbose=False)
     assert found.name == "imagenette-8" and found.train.shape == found.test.shape == (1, 3, 8, 8)
+
+
+def test_patches_are_squares_of_the_images_away_from_their_edges():
+    places = torch.arange(28 * 28).view(1, 1, 28, 28).repeat(200, 1, 1, 1)
+    cut = data.patches(places, 12, seed=3)  # int64: left as they are, so that places can be read
+    rows, columns = cut[:, 0, 0, 0] // 28, cut[:, 0, 0, 0] % 28
+    wanted = (rows[:, None] + torch.arange(12))[:, :, None] * 28
+    wanted = wanted + (columns[:, None] + torch.arange(12))[:, None]
+    assert torch.equal(cut[:, 0], wanted)
+    assert {rows.min().item(), columns.min().item()} == {3}
+    assert {rows.max().item(), columns.max().item()} == {28 - 3 - 12}
+    assert torch.equal(cut, data.patches(places, 12, seed=3))
+    assert not torch.equal(cut, data.patches(places, 12, seed=4))

@@ -134,4 +134,7 @@ def test_known_directions_are_found(kind):
     fit(model, x, epochs=12, batch=100, lr=5e-3, weight_decay=0.0, bar=False)
     after = matched_cosines(model.directions().detach(), truth).mean()
     found = sparsity(model, x)
-    assert after > 0.8 > before + 0.2 and found["variance"] > 80 and found["L0"] < 3, (after, found)
+    assert after > 0.8 > before + 0.2 and found["variance, %"] > 80 and found["active"] < 3, (
+        after,
+        found,
+    )

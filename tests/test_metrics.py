@@ -8,6 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA as LibraryPCA
 
 from companion import metrics
+from companion.metrics import filters
 
 
 @pytest.fixture
@@ -136,15 +137,15 @@ def test_sparsity_counts_over_the_whole_set():
     found = metrics.sparsity(Axes(), x)
     total = ((x - x.mean(0)) ** 2).sum().item()
     lost = (x[:, 3] ** 2).sum().item()
-    assert found["L0"] == pytest.approx(2 / 12_000) and found["dead"] == 50
-    assert found["variance"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
+    assert found["active"] == pytest.approx(2 / 12_000) and found["dead, %"] == 50
+    assert found["variance, %"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
 
 
 def test_a_feature_is_active_however_small_it_is():
     x = torch.zeros(10, 4)
     x[:, 0], x[3, 1], x[4, 2] = 1e-6, 1e-30, -1.0  # the third is negative: not active
     found = metrics.sparsity(Axes(), x)
-    assert found["L0"] == pytest.approx(1.1) and found["dead"] == 50
+    assert found["active"] == pytest.approx(1.1) and found["dead, %"] == 50
 
 
 @pytest.mark.parametrize(
@@ -295,3 +296,33 @@ def test_a_slanted_wave_counts_at_the_length_of_its_wave_vector():
     across, down = torch.meshgrid(torch.arange(28) / 28, torch.arange(28) / 28, indexing="xy")
     wave = torch.cos(2 * math.pi * (4 * across + 4 * down))[None, None]  # √32 = 5.66 cycles
     assert metrics.spectrum(wave).argmax() == 6
+
+
+def test_a_filter_is_tuned_by_examples_and_scaled_back():
+    clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    restore = metrics.tuned("Gaussian blur", 0.5 * clean + 0.2, clean)
+    assert restore.setting == 0  # nothing to smooth: only gain and offset are wrong
+    unseen = torch.rand(3, 1, 28, 28)
+    assert torch.allclose(restore(0.5 * unseen + 0.2), unseen, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", metrics.FILTERS)
+def test_each_filter_takes_the_setting_that_restores_best(kind):
+    clean = torch.zeros(2, 1, 28, 28)
+    clean[:, :, 6:20, 10:16] = 1
+    noisy = clean + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    restore = metrics.tuned(kind, noisy, clean)
+    quality = metrics.decibels(restore(noisy), clean).mean()
+    assert quality > metrics.decibels(noisy, clean).mean() + 3
+    for setting in metrics.FILTERS[kind][1]:
+        other = filters.filtered(noisy, kind, setting)
+        gain = ((other - other.mean()) * clean).mean() / other.var()
+        scaled = gain * (other - other.mean()) + clean.mean()
+        assert metrics.decibels(scaled, clean).mean() <= quality + 1e-4
+
+
+def test_interpolation_holds_both_ends_and_equal_steps():
+    a, b = torch.randn(2, 5, 3)
+    path = metrics.interpolate(a, b, steps=5)
+    assert path.shape == (5, 5, 3) and torch.allclose(path[0], a) and torch.allclose(path[-1], b)
+    assert torch.allclose(path.diff(dim=0), ((b - a) / 4).expand(4, 5, 3), atol=1e-6)

@@ -88,6 +88,8 @@ panels.frames({k: images.roll(k, 3) for k in range(9)}, "step")
 --
 panels.corruption_sliders(dict.fromkeys(CORRUPTIONS, net), CORRUPTIONS, images[:10])
 --
+panels.moments({k: {"image": images, "moved": images.roll(k, 3)} for k in range(5)})
+--
 panels.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
 """
 # Of each slider's handle and each picture: what a reader at this width sees of it.
@@ -101,6 +103,7 @@ SEEN = """() => {
         ]),
     };
 }"""
+WIDTHS = (800, 1300, 1600)
 
 
 def run_all(driver, address, width=1300):
@@ -127,29 +130,59 @@ def test_every_kind_of_panel_is_seen_whole_at_three_widths_and_answers(lab, tmp_
     nbformat.write(notebook, tmp_path / "notebooks" / "panels.ipynb")
     with playwright.sync_playwright() as driver:
         page = run_all(driver, f"{lab}/lab/tree/panels.ipynb")
-        page.wait_for_function("document.querySelectorAll('img.widget-image').length == 6")
-        for width in (800, 1300, 1600):
-            page.set_viewport_size({"width": width, "height": 1000})
-            page.wait_for_timeout(1000)
-            page.screenshot(path=tmp_path / f"panels-{width}.png")
-            seen = page.evaluate(SEEN)
-            assert len(seen["handles"]) == 9 + 2 + 1 + 1 + 3 + 2
-            assert min(seen["handles"]) > 0, width
-            for room, ratio in seen["pictures"]:
-                assert room > 0 and abs(ratio - 1) < 0.02, (width, seen["pictures"])
-        for kind, act in ((".noUi-handle", by_keys), ("button.widget-button", by_click)):
-            for number in range(page.locator(kind).count()):
-                control = page.locator(kind).nth(number)
-                panel = control.locator(
-                    "xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]"
-                )
-                image = panel.locator("img.widget-image").element_handle()
-                before = image.get_attribute("src")
-                act(control, page)
-                page.wait_for_function(
-                    "([image, before]) => image.src !== before", arg=[image, before], timeout=10_000
-                )
+        page.wait_for_function("document.querySelectorAll('img.widget-image').length == 7")
+        seen_whole(page, handles=9 + 2 + 1 + 1 + 3 + 1 + 2, folder=tmp_path)
+        answers(page)
         page.context.browser.close()
+
+
+@pytest.mark.skipif("COMPANION_PAGES" not in os.environ, reason="minutes a notebook: `make pages`")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:4])
+def test_every_panel_of_every_notebook(path, lab):
+    folder = Path(os.environ["COMPANION_PAGES"])
+    with playwright.sync_playwright() as driver:
+        page = run_all(driver, f"{lab}/lab/tree/{path.name}")
+        assert page.locator(COMPLAINTS).count() == 0
+        seen_whole(page, folder=folder, name=path.name[:4])
+        answers(page)
+        page.context.browser.close()
+
+
+COMPLAINTS = "[data-mime-type='application/vnd.jupyter.stderr'] >> text=/Error|Warning/"
+
+
+def seen_whole(page, handles=None, folder=None, name="panels"):
+    """Each handle and picture inside the visible page at three widths, pictures in their own shape."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_timeout(1000)
+        for number in range(page.locator("img.widget-image").count()):
+            page.locator("img.widget-image").nth(number).scroll_into_view_if_needed()
+            page.screenshot(path=folder / f"{name}-{width}-{number}.png")
+        seen = page.evaluate(SEEN)
+        assert handles is None or len(seen["handles"]) == handles
+        assert min(seen["handles"]) > 0, width
+        for room, ratio in seen["pictures"]:
+            assert room > 0 and abs(ratio - 1) < 0.02, (width, seen["pictures"])
+
+
+def answers(page):
+    """Each slider by its keys, each menu and button: picture and alt text change, focus is seen."""
+    for kind, act in ((".noUi-handle", by_keys), ("button.widget-button", by_click)):
+        for number in range(page.locator(kind).count()):
+            control = page.locator(kind).nth(number)
+            panel = control.locator("xpath=ancestor::*[contains(@class, 'companion-panel')][1]")
+            image = panel.locator("img.widget-image").element_handle()
+            before = [image.get_attribute(name) for name in ("src", "title")]
+            act(control, page)
+            page.wait_for_function(
+                "([e, [src, title]]) => e.src !== src && e.title !== title && e.title",
+                arg=[image, before],
+                timeout=20_000,
+            )
+            if kind == ".noUi-handle":
+                outline = "e => getComputedStyle(e).outlineStyle + getComputedStyle(e).outlineWidth"
+                assert control.evaluate(outline) == "solid3px"
 
 
 def by_keys(handle, page):

@@ -1,5 +1,7 @@
 import io
 import statistics
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,8 @@ from scipy.stats import chi2
 from companion.data.corruption import CORRUPTIONS
 from companion.metrics import Gaussian
 from companion.models import Decoder, Encoder
-from companion.show import panels, pixels
+from companion.show import panels, pixels, widgets
+from companion.show.panel import Choice, Panel, Slider
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def labels():
 
 
 def shown(panel):
-    return np.asarray(Image.open(io.BytesIO(panel.picture.value)))
+    return np.asarray(Image.open(io.BytesIO(panel.image())))
 
 
 class Counted:
@@ -48,8 +51,9 @@ def work_of_moves(panel, name, counted, monkeypatch, moves=20):
     with monkeypatch.context() as patch:
         patch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: 1 / 0)
         patch.setattr("builtins.open", lambda *_, **__: 1 / 0)
-        for value in np.linspace(control.min, control.max, moves + 1)[1:]:
-            control.value = float(value)
+        for value in np.linspace(control.low, control.high, moves + 1)[1:]:
+            panel.set(**{name: float(value)})
+            panel.image()
     return (counted.calls - before) / moves
 
 
@@ -63,7 +67,9 @@ def test_a_move_calls_the_decoder_once_and_makes_no_figure(codes, labels, size, 
 
 
 def test_a_slider_moves_the_picture_as_the_decoder_does(codes):
-    decoder = Decoder(2)
+    torch.manual_seed(0)
+    net = Decoder(2)
+    decoder = lambda z: (20 * net(z)).sigmoid()  # noqa: E731
     panel = panels.code_sliders(decoder, codes)
     before = shown(panel)
     panel.set(axis0=2.0, axis1=-1.0)
@@ -85,8 +91,8 @@ def test_a_code_slider_counts_in_standard_deviations():
         wanted = codes.mean(0) + torch.tensor([sigmas, 0.0]) * codes.std(0)
         levels = shown(panel)[0, [0, -1]].astype(float)
         assert levels == pytest.approx(255 * wanted.numpy(), abs=0.6)
-    panel.buttons["test image"].click()  # the sliders stand where the code is
-    values = torch.tensor([panel.controls[name].value for name in ("axis0", "axis1")])
+    panel.press("test image")  # the sliders stand where the code is
+    values = torch.tensor([panel.values[name] for name in ("axis0", "axis1")])
     code = (codes.mean(0) + values * codes.std(0)).numpy()
     assert np.abs(codes.numpy() - code).max(1).min() < 0.01
     assert shown(panel)[0, [0, -1]].astype(float) == pytest.approx(255 * code, abs=1.5)
@@ -102,18 +108,18 @@ def test_axes_are_ordered_by_effect_and_labelled_with_it():
 
     panel = panels.code_sliders(decoder, codes, axes=2)
     assert [name for name in panel.controls if name.startswith("axis")] == ["axis1", "axis2"]
-    assert panel.controls["axis1"].description == "axis 2 (90%)"
+    assert panel.controls["axis1"].label == "axis 2 (90%)"
 
 
 def test_buttons_draw_show_and_interpolate(codes):
     panel = panels.code_sliders(lambda z: z.sigmoid().view(-1, 1, 1, 2), codes)
-    pictures = [panel.picture.value]
+    pictures = [panel.image()]
     for name in ("prior sample", "test image"):
-        panel.buttons[name].click()
-        pictures.append(panel.picture.value)
-    panel.buttons["another B"].click()
+        panel.press(name)
+        pictures.append(panel.image())
+    panel.press("another B")
     panel.set(towards=1.0)
-    pictures.append(panel.picture.value)
+    pictures.append(panel.image())
     assert len(set(pictures)) == 4
 
 
@@ -121,7 +127,7 @@ def test_setting_many_controls_redraws_once(codes):
     panel = panels.code_sliders(Decoder(2), codes)
     calls, draw = [], panel.draw
     panel.draw = lambda **values: calls.append(1) or draw(**values)
-    panel.buttons["prior sample"].click()
+    panel.press("prior sample")
     assert len(calls) == 1
 
 
@@ -142,7 +148,7 @@ def test_the_plane_marks_where_you_stand(codes, labels):
     panel = panels.latent_plane(Decoder(2), codes, labels)
     panel.set(x=0.0, y=0.0)
     middle = shown(panel)
-    panel.set(x=panel.controls["x"].max)
+    panel.set(x=panel.controls["x"].high)
     right = shown(panel)
 
     def cross(picture):
@@ -154,15 +160,15 @@ def test_the_plane_marks_where_you_stand(codes, labels):
 
 def test_a_one_axis_code_works():
     codes = torch.randn(100, 1)
-    panels.code_sliders(Decoder(1), codes).buttons["prior sample"].click()
+    panels.code_sliders(Decoder(1), codes).press("prior sample")
 
 
 def test_a_family_slider_shows_each_models_copy():
     images = torch.full((3, 1, 4, 4), 255, dtype=torch.uint8)
     panel = panels.family_slider({1: lambda x: 0.2 * x, 2: lambda x: x}, images, "width")
-    assert "0.64" in panel.readout.value
-    panel.controls["setting"].value = 2
-    assert panel.readout.value == "error 0.0000 per pixel" and (shown(panel) == 255).all()
+    assert "0.64" in panel.readout
+    panel.set(setting=2)
+    assert panel.readout == "squared error 0.0000 per pixel" and (panel.picture == 255).all()
 
 
 def test_colour_and_large_codes_draw():
@@ -192,18 +198,18 @@ def test_a_corruption_slider_spoils_by_its_own_strength_alone():
     images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
     panel = panels.corruption_sliders(denoisers, CORRUPTIONS, images)
     panel.set(**{name: 0.0 for name in CORRUPTIONS})
-    rows = [row[:28, :115] for row in np.split(shown(panel)[::2, ::2][:202], range(29, 200, 29))]
+    rows = [row[:28, :115] for row in np.split(panel.picture[:202], range(29, 200, 29))]
     assert all(np.array_equal(row, rows[0]) for row in rows)
     panel.set(masking=1.0)
-    rows = [row[:28, :115] for row in np.split(shown(panel)[::2, ::2][:202], range(29, 200, 29))]
+    rows = [row[:28, :115] for row in np.split(panel.picture[:202], range(29, 200, 29))]
     changed = [not np.array_equal(row, rows[0]) for row in rows]
     assert changed == [False, False, False, True, True, False, False]
     assert rows[3].max() == 255 and (rows[3] == 0).mean() > 0.95  # the white gaps are not masked
-    assert "masking: 6.0 dB" in panel.readout.value  # -10 log10 of (128/255)²
+    assert "masking: 6.0 dB" in panel.readout  # -10 log10 of (128/255)²
     panel.set(masking=0.0, Gaussian=0.5)
-    first = shown(panel)
+    first = panel.picture
     panel.set(Gaussian=0.5)
-    assert np.array_equal(shown(panel), first)  # the noise stays while a slider does
+    assert np.array_equal(panel.picture, first)  # the noise stays while a slider does
 
 
 class Words(torch.nn.Module):
@@ -231,17 +237,17 @@ def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
     images[0, 0, 0, 1], images[1, 0, 0, 2] = 0.5, 1.0
     panel = panels.feature_clamp(Reader(), Words(), 0.1, {3: "three", 1: "one"}, images, most=90)
     panel.set(feature=3, value=0.0, image=0)
-    assert panel.readout.value.startswith("read as 1") and ", now as 1" in panel.readout.value
+    assert panel.readout.startswith("read as 1") and ", now as 1" in panel.readout
     panel.set(value=60.0)  # 60 × 0.1 = 6 on activation 3, beside 0.5 on activation 1
     chance = np.exp(6) / (np.exp(6) + np.exp(0.5) + 8)
-    assert panel.readout.value.endswith(f"now as 3 ({chance:.0%})")
+    assert panel.readout.endswith(f"now as 3 ({chance:.0%})")
     blue = (shown(panel)[:, -pixels.BAR :] == (0, 114, 178)).all(-1)
     columns = blue[:, 3 * (pixels.BAR // 10) : 4 * (pixels.BAR // 10)]
     assert columns.sum() > 2 * blue.sum() / 3  # the tallest blue bar is the digit's
     panel.set(image=1)
-    assert panel.readout.value.startswith("read as 2")
+    assert panel.readout.startswith("read as 2")
     panel.set(feature=1, value=5.0, image=0)  # held where it is: 5 × 0.1 is the pixel's 0.5
-    before, after = panel.readout.value.removeprefix("read as ").split(", now as ")
+    before, after = panel.readout.removeprefix("read as ").split(", now as ")
     assert before == after
 
 
@@ -258,5 +264,76 @@ def test_a_move_of_the_other_panels_calls_each_network_once(monkeypatch):
     family = panels.family_slider({k: model for k in range(5)}, images, "width")
     before = model.calls
     for k in range(1, 5):
-        family.controls["setting"].value = k
+        family.set(setting=k)
     assert model.calls - before == 4
+
+
+def flat(draw_level):
+    """A panel of one picture, all of the slider's grey level."""
+    return Panel(
+        lambda level, kind: (np.full((8, 8), level, np.uint8), f"{kind} {level}"),
+        {"level": Slider("grey", 0, 255, draw_level, step=1), "kind": Choice("kind", {"a": 1, "b": 2})},
+        {"black": lambda: {"level": 0}},
+        "A grey square.",
+        rows=("upper", "lower"),
+    )  # fmt: skip
+
+
+def test_a_panel_needs_no_widget(codes):
+    """What a page without a kernel will use: nothing of it imports ipywidgets."""
+    source = "import sys; sys.modules['ipywidgets'] = None; from companion.show import panels"
+    subprocess.run([sys.executable, "-c", source], check=True)
+    panel = flat(100)
+    panel.set(level=7)
+    assert (panel.picture == 7).all() and panel.readout == "1 7"
+
+
+def test_the_words_for_a_picture_change_with_it():
+    panel = flat(100)
+    assert panel.alt() == "A grey square. Rows: upper, lower. grey 100, kind a. 1 100"
+    panel.set(kind=2)
+    assert panel.alt().endswith("grey 100, kind b. 2 100")
+
+
+def test_a_page_follows_its_panel_and_the_panel_its_page():
+    panel = flat(100)
+    page = widgets.page_of(panel)
+    ((picture, column),) = [box.children for box in page.children if hasattr(box, "children")]
+    level, kind, pressed, readout = column.children
+    level.value = 30
+    assert panel.values["level"] == 30 and readout.value == "1 30"
+    kind.value = 2
+    assert picture.tooltip == panel.alt() and picture.value == panel.image()
+    calls, draw = [], panel.draw
+    panel.draw = lambda **values: calls.append(values) or draw(**values)
+    pressed.children[0].click()
+    assert level.value == 0 and calls == [{"level": 0, "kind": 2}]  # once, though a control moved
+
+
+def test_rows_are_named_beside_the_picture():
+    picture = np.zeros((10, 20), np.uint8)
+    bare, named = (
+        Image.open(io.BytesIO(pixels.png(picture, 200, rows))) for rows in ((), ("a", "b"))
+    )
+    assert named.height == bare.height and named.width > bare.width
+    margin = np.asarray(named)[:, : named.width - bare.width]
+    upper, lower = np.split(margin < 128, 2)
+    assert upper.any() and lower.any()  # a letter in each half
+    assert not np.asarray(named)[:, -bare.width :].any()
+
+
+def test_wide_pictures_are_not_enlarged_past_the_page():
+    assert Image.open(io.BytesIO(pixels.png(np.zeros((28, 290), np.uint8)))).width <= 900
+
+
+def test_moments_of_training_have_named_rows():
+    film = {
+        k: {"image": torch.zeros(3, 1, 4, 4), "made": torch.full((3, 1, 4, 4), k / 2)}
+        for k in range(3)
+    }
+    panel = panels.moments(film)
+    panel.set(setting=2)
+    assert (
+        panel.rows == ("image", "made") and panel.picture[0, 0] == 0 and panel.picture[5, 0] == 255
+    )
+    assert "training step 2" in panel.alt()

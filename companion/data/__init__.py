@@ -6,6 +6,7 @@ COMPANION_DATA=embedded goes straight to the stand-ins.
 """
 
 from companion.data.digits import mnist, pen_digits
+from companion.data.dsprites import dsprites
 from companion.data.files import EMBEDDED, DataError
 from companion.data.images import (
     Images,
@@ -13,6 +14,7 @@ from companion.data.images import (
     device,
     packed,
     parts_of,
+    patches,
     tile,
     to_float,
     to_uint8,
@@ -27,10 +29,12 @@ __all__ = [
     "cat",
     "colours",
     "device",
+    "dsprites",
     "first_items",
     "mnist",
     "packed",
     "parts_of",
+    "patches",
     "pen_digits",
     "photos",
     "square",

@@ -1,5 +1,6 @@
 """Whole datasets on one device, and the two ways in which pixels are written."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -60,12 +61,30 @@ def packed(name: str, images: torch.Tensor) -> Indexed:
     bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % 8)).view(len(bits), -1, 8)
     places = 2 ** torch.arange(8, device=images.device, dtype=torch.uint8)
     store = (bits * places).sum(-1, dtype=torch.uint8)  # (N, D / 8)
+    lit = unpacker(store, shape)
+    return Indexed(name, len(images), lambda i: 255 * lit(i).to(torch.uint8), images.device)
+
+
+def unpacker(store: torch.Tensor, shape: tuple) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function of numbers (B,) -> the images (B, *shape), bool, kept as eight pixels a byte."""
+    places = 2 ** torch.arange(8, device=store.device, dtype=torch.uint8)
 
     def unpack(index):
         some = (store[index][..., None] & places).ne(0).flatten(1)  # (B, D and a rest below 8)
-        return 255 * some[:, : shape.numel()].view(-1, *shape).to(torch.uint8)
+        return some[:, : math.prod(shape)].view(-1, *shape)
 
-    return Indexed(name, len(images), unpack, images.device)
+    return unpack
+
+
+def patches(images: torch.Tensor, side: int, margin: int = 3, seed: int = 0) -> torch.Tensor:
+    """A square from a random place in each image, `margin` pixels from its edges: (N, C, H, W) uint8 -> float (N, C, side, side)."""
+    generator = torch.Generator().manual_seed(seed)
+    last = images.shape[-1] + 1 - margin - side
+    corner = torch.randint(margin, last, (2, len(images)), generator=generator).to(images.device)
+    rows, columns = (c[:, None] + torch.arange(side, device=images.device) for c in corner)
+    item = torch.arange(len(images), device=images.device)[:, None, None]
+    cut = images[item, :, rows[:, :, None], columns[:, None]]  # (N, side, side, C)
+    return to_float(cut.permute(0, 3, 1, 2))
 
 
 def device() -> torch.device:

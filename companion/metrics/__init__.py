@@ -6,24 +6,35 @@ from companion.metrics.bounds import (
     mutual_information,
     refined_posterior,
 )
-from companion.metrics.classifier import DigitClassifier, accuracy, jitter, readable_share
-from companion.metrics.codes import Gaussian, effects
+from companion.metrics.classifier import (
+    DigitClassifier,
+    accuracy,
+    confidence,
+    jitter,
+    readable_share,
+)
+from companion.metrics.codes import Gaussian, effects, interpolate
 from companion.metrics.dictionaries import matched_cosines, sparsity
+from companion.metrics.filters import FILTERS, tuned
 from companion.metrics.linear import PCA, linear_probe, principal_angles
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
-from companion.metrics.reconstruction import mse, over, psnr, spectrum
+from companion.metrics.reconstruction import decibels, mse, over, psnr, spectrum
 from companion.metrics.samples import density_coverage, frechet_distance, separable
 
 __all__ = [
+    "FILTERS",
     "PCA",
     "DigitClassifier",
     "Gaussian",
     "accuracy",
     "active_units",
+    "confidence",
+    "decibels",
     "density_coverage",
     "effects",
     "frechet_distance",
     "importance_weighted",
+    "interpolate",
     "jitter",
     "linear_probe",
     "matched_cosines",
@@ -39,4 +50,5 @@ __all__ = [
     "separable",
     "sparsity",
     "spectrum",
+    "tuned",
 ]

@@ -45,7 +45,11 @@ def accuracy(classifier: nn.Module, images: torch.Tensor, labels: torch.Tensor) 
     return 100 * (over(classifier, images).argmax(1) == labels).double().mean().item()
 
 
-def readable_share(classifier: nn.Module, images: torch.Tensor, confidence: float = 0.9) -> float:
-    """Share of `images` (float, [0, 1]) that the classifier reads as some digit surely enough, in %."""
-    top = over(classifier, images.clamp(0, 1)).softmax(-1).amax(-1)
-    return 100 * (top > confidence).double().mean().item()
+def confidence(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The probability of the class that the classifier reads, in %: float images in [0, 1] -> (N,)."""
+    return 100 * over(classifier, images.clamp(0, 1)).softmax(-1).amax(-1)
+
+
+def readable_share(classifier: nn.Module, images: torch.Tensor, above: float = 90) -> float:
+    """Share of `images` (float, [0, 1]) that the classifier reads with a confidence above 90 %, in %."""
+    return 100 * (confidence(classifier, images) > above).double().mean().item()

@@ -1,4 +1,4 @@
-"""A Gaussian over codes, and what moving a code does."""
+"""A Gaussian over codes, what moving a code does, and the straight line between two."""
 
 from collections.abc import Callable
 
@@ -43,3 +43,9 @@ def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
         up, down = decoder(middle + spread.diag()), decoder(middle - spread.diag())
     change = (up - down).square().flatten(1).mean(1)
     return change / change.sum()
+
+
+def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int = 9) -> torch.Tensor:
+    """Codes on the straight line from `a` to `b`, both included: (..., M) twice -> (steps, ..., M)."""
+    shares = torch.linspace(0, 1, steps, device=a.device).view(-1, *[1] * a.ndim)
+    return torch.lerp(a, b, shares)

@@ -11,7 +11,7 @@ from torch import nn
 def sparsity(dictionary: nn.Module, activations: torch.Tensor) -> dict[str, float]:
     """How a dictionary with `encode` and `decode` describes `activations` (N, D), float.
 
-    {"L0": active features an item, "variance": share of the variance explained in %, "dead": share
+    {"active": features an item, "variance, %": share of the variance explained, "dead, %": share
     of the features in % that no item of the whole set activates}. ValueError for an empty set or NaN.
     """
     if not len(activations):
@@ -26,9 +26,9 @@ def sparsity(dictionary: nn.Module, activations: torch.Tensor) -> dict[str, floa
         error += (dictionary.decode(code) - x).double().square().sum().item()
     total = (activations - activations.mean(0)).double().square().sum().item()
     return {
-        "L0": active / len(activations),
-        "variance": 100 * (1 - error / total) if total else math.nan,
-        "dead": 100 * (~alive).double().mean().item(),
+        "active": active / len(activations),
+        "variance, %": 100 * (1 - error / total) if total else math.nan,
+        "dead, %": 100 * (~alive).double().mean().item(),
     }
 
 

@@ -21,11 +21,12 @@ def mse(reconstruct: Callable, images: torch.Tensor, batch: int = 1000) -> float
 
 def psnr(reconstruct: Callable, images: torch.Tensor, batch: int = 100) -> float:
     """Peak signal-to-noise ratio in dB, the mean over images, output clamped to [0, 1]."""
+    return over(lambda x: decibels(reconstruct(x), x), images, batch).double().mean().item()
 
-    def each(x):
-        return -10 * (reconstruct(x).clamp(0, 1) - x).square().flatten(1).mean(1).log10()
 
-    return over(each, images, batch).double().mean().item()
+def decibels(output: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """PSNR of each image in dB: (N, C, H, W) twice, float -> (N,)."""
+    return -10 * (output.clamp(0, 1) - images).square().flatten(1).mean(1).log10()
 
 
 def spectrum(images: torch.Tensor) -> torch.Tensor:

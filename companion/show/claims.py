@@ -1,5 +1,10 @@
 """What the prose asserts is measured and asserted."""
 
+import operator
+import re
+
+SIGNS = {"<": (operator.lt, "below"), ">": (operator.gt, "above")}
+
 
 class ClaimError(AssertionError):
     """A claim does not hold."""
@@ -13,21 +18,39 @@ def claim(text: str, value: float, *, below=None, above=None, unit: str = "", di
     """
     if (below is None) == (above is None):
         raise ValueError("claim: give one bound, below= or above=.")
-    bound, word = (above, "above") if below is None else (below, "below")
-    shown = f"{float(value):.{digits}g} {unit}".rstrip() if digits else ""
-    line = f"{text}: {shown} ({word} {bound:g})".replace(":  (", " (")
-    holds = value > bound if below is None else value < bound  # NaN keeps no bound
+    sign, bound = (">", above) if below is None else ("<", below)
+    line, holds = judged(text, value, sign, bound, unit, digits)
     if not holds:
-        raise ClaimError(f"does not hold: {text}: {float(value):g} is not {word} {bound:g} {unit}")
+        raise ClaimError(f"does not hold: {line}")
     print(f"✓ {line}")
 
 
-def paper_table(*rows: tuple[str, str, str, str]) -> None:
-    """Print rows of (quantity, protocol, the paper's figure, ours) in aligned columns."""
-    table = [("quantity", "protocol", "paper", "here"), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(4)]
-    for number, row in enumerate(table):
-        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        print(" │ ".join(cells).rstrip())
-        if number == 0:
-            print("─┼─".join("─" * width for width in widths))
+def claims(found: dict, bound: str = "", digits: int = 2) -> None:
+    """Many at once, a line each: {text: (value, "< 0.9 dB")}, or {text: value} with one bound for all.
+
+    All are printed before ClaimError names those that do not hold.
+    """
+    failed = []
+    for text, value in found.items():
+        value, wanted = value if isinstance(value, tuple) else (value, bound)
+        parts = re.fullmatch(r"([<>]) *([-+.\de]+) *(.*)", wanted)
+        if not parts:
+            raise ValueError(f'claims: the bound "{wanted}" is not like "< 0.9" or "> 2 dB".')
+        sign, number, unit = parts.groups()
+        line, holds = judged(text, value, sign, float(number), unit, digits)
+        if holds:
+            print(f"✓ {line}")
+        else:
+            failed.append(line)
+    if failed:
+        raise ClaimError("does not hold: " + "; ".join(failed))
+
+
+def judged(text, value, sign: str, bound: float, unit: str, digits: int) -> tuple[str, bool]:
+    """The line of one claim, and whether it holds; NaN keeps no bound."""
+    value = value.item() if hasattr(value, "item") else float(value)  # of a tensor or a number
+    holds, word = SIGNS[sign]
+    if not holds(value, bound):
+        return f"{text}: {value:g} is not {word} {bound:g} {unit}".rstrip(), False
+    shown = f"{value:.{digits}g} {unit}".rstrip() if digits else ""
+    return f"{text}: {shown} ({word} {bound:g})".replace(":  (", " ("), True

@@ -1,74 +1,88 @@
-"""What every panel is: controls, and the picture that they redraw.
+"""What every panel is: controls, and the picture that they redraw. Nothing here knows a widget.
 
-A move decodes, tiles one uint8 picture, encodes it as PNG and sets `ipywidgets.Image.value`: no
-plotting library and no output area, so nothing flickers and a move takes a few milliseconds.
+`widgets` shows a panel in Jupyter; a page without a kernel can show the same from what stands here.
+A move decodes, tiles one uint8 picture and encodes it as PNG: no plotting library, no output area.
 """
 
-from collections.abc import Callable
-
-import ipywidgets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from companion.show.pixels import DECODED, png
 
-# Room for a label; on a narrow page, less. Controls stand beside the picture or, wrapped, under it.
-WIDE = {"layout": {"width": "380px", "max_width": "100%"}, "style": {"description_width": "110px"}}
-WRAPPED = {"display": "flex", "flex_flow": "row wrap", "align_items": "flex-start"}
-SHAPE_KEPT = {"max_width": "100%", "height": "auto", "flex": "0 1 auto", "object_fit": "contain"}
+
+@dataclass(frozen=True)
+class Slider:
+    """A number from `low` to `high`; `step` 0: as fine as the page allows."""
+
+    label: str
+    low: float
+    high: float
+    value: float = 0.0
+    step: float = 0.0
+
+    def shown(self, value: float) -> str:
+        return f"{self.label} {value:g}" if self.step else f"{self.label} {value:.2f}"
 
 
-class Panel(ipywidgets.VBox):
+@dataclass(frozen=True)
+class Choice:
+    """One of {words: value}: on a slider from first to last, or in a menu."""
+
+    label: str
+    options: dict
+    menu: bool = False
+
+    @property
+    def value(self):
+        return next(iter(self.options.values()))
+
+    def shown(self, value) -> str:
+        words = next(words for words, option in self.options.items() if option == value)
+        return f"{self.label} {words}"
+
+
+class Panel:
     """Controls and the picture they redraw. `draw(**values)` returns (picture, readout text).
 
-    `set(name=value, ...)` moves several controls and redraws once. Where no kernel runs, the page
-    shows `text` instead.
+    picture: uint8 (H, W[, 3]); `rows` names its rows, top to bottom, all of one height. buttons:
+    {name: function that returns the values to move to}. text: what the panel is, in a sentence; where
+    no kernel runs it stands in the panel's place.
     """
 
     def __init__(
-        self,
-        draw: Callable,
-        controls: dict,
-        buttons: dict | None = None,
-        text: str = "",
-        height: int = DECODED,
-    ):
-        self.draw, self.controls, self.text, self.held = draw, controls, text, False
-        self.height = height
-        self.picture = ipywidgets.Image(format="png", layout=SHAPE_KEPT)
-        self.readout = ipywidgets.Label()
-        self.buttons = {name: ipywidgets.Button(description=name) for name in buttons or {}}
-        for name, action in (buttons or {}).items():
-            self.buttons[name].on_click(lambda _, action=action: self.set(**action()))
-        for control in controls.values():
-            control.observe(self.redraw, "value")
-        pressed = ipywidgets.Box(list(self.buttons.values()), layout=WRAPPED)
-        column = [*controls.values(), pressed, self.readout]
-        column = ipywidgets.VBox(column, layout={"max_width": "100%", "flex": "0 1 auto"})
-        super().__init__([ipywidgets.Box([self.picture, column], layout=WRAPPED)])
-        self.redraw()
+        self, draw: Callable, controls: dict[str, Slider | Choice], buttons: dict | None = None,
+        text: str = "", height: int = DECODED, rows: Sequence[str] = (),
+    ):  # fmt: skip
+        self.draw, self.controls, self.buttons = draw, controls, buttons or {}
+        self.text, self.height, self.rows = text, height, rows
+        self.values = {name: control.value for name, control in controls.items()}
+        self.watchers: list[Callable] = []  # called after each move, such as a page that shows it
+        self.set()
 
     def set(self, **values) -> None:
-        self.held = True
-        for name, value in values.items():
-            self.controls[name].value = value
-        self.held = False
-        self.redraw()
+        """Move controls to these values and redraw once."""
+        self.values |= values
+        self.picture, self.readout = self.draw(**self.values)
+        for watcher in self.watchers:
+            watcher()
 
-    def redraw(self, _=None) -> None:
-        if not self.held:
-            values = {name: control.value for name, control in self.controls.items()}
-            picture, self.readout.value = self.draw(**values)
-            self.picture.value = png(picture, self.height)
+    def press(self, button: str) -> None:
+        self.set(**self.buttons[button]())
+
+    def image(self) -> bytes:
+        """The picture as the page shows it: PNG, enlarged, its rows named."""
+        return png(self.picture, self.height, self.rows)
+
+    def alt(self) -> str:
+        """What the picture shows, in words; it changes with every move."""
+        stand = (self.controls[name].shown(value) for name, value in self.values.items())
+        rows = f" Rows: {', '.join(self.rows)}." if self.rows else ""
+        return f"{self.text}{rows} {', '.join(stand)}. {self.readout}".strip()
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
+        from companion.show.widgets import page_of  # here, for a page without Jupyter needs none
+
+        bundle = page_of(self)._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         data["text/plain"] = f"[{self.text} Run the notebook to move it.]"
         return bundle
-
-
-def slider(description: str, low: float, high: float, value: float = 0.0) -> ipywidgets.FloatSlider:
-    """A slider that reports while it is dragged, wide enough for its label."""
-    return ipywidgets.FloatSlider(
-        value=value, min=low, max=high, step=(high - low) / 120, description=description,
-        readout_format=".2f", **WIDE,
-    )  # fmt: skip

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-import ipywidgets
 import numpy as np
 import torch
 
-from companion.data import tile, to_float, to_uint8
+from companion.data import tile, to_float
 from companion.metrics import Gaussian, effects
-from companion.show.panel import WIDE, Panel, slider
+from companion.show.panel import Choice, Panel, Slider
 from companion.show.pixels import DECODED, bars, beside, map_picture
 
 
@@ -54,9 +53,9 @@ def code_sliders(
         return {"towards": 1.0}  # B itself; the slider leads back
 
     controls = {
-        f"axis{axis}": slider(f"axis {axis + 1} ({shares[axis]:.0%})", -3, 3) for axis in shown
+        f"axis{axis}": Slider(f"axis {axis + 1} ({shares[axis]:.0%})", -3, 3) for axis in shown
     }
-    controls["towards"] = slider("towards B", 0, 1)
+    controls["towards"] = Slider("towards B", 0, 1)
     buttons = {
         "prior sample": lambda: place(prior.sample(1, generator)[0]),
         "test image": lambda: place(some_code()),
@@ -102,7 +101,7 @@ def latent_plane(
 
     middle = codes.median(0).values.tolist()
     controls = {
-        name: slider(f"code axis {i + 1}", low[i].item(), high[i].item(), middle[i])
+        name: Slider(f"latent axis {i + 1}", low[i].item(), high[i].item(), middle[i])
         for i, name in enumerate("xy")
     }
     buttons = {
@@ -115,32 +114,48 @@ def latent_plane(
 
 
 def family_slider(models: dict, images: torch.Tensor, label: str, text: str = "") -> Panel:
-    """A slider over trained models {setting: reconstruct}: `images` (K, C, H, W) above their copies."""
+    """A slider over trained models {setting: reconstruct}: `images` (K, C, H, W) above what each makes of them."""
     originals = to_float(images)
 
     @torch.no_grad()
     def draw(setting):
         copies = models[setting](originals).clamp(0, 1)
         error = (copies - originals).square().mean().item()
-        return tile(
-            torch.stack([to_uint8(originals), to_uint8(copies)])
-        ), f"error {error:.4f} per pixel"
+        return tile(torch.stack([originals, copies])), f"squared error {error:.4f} per pixel"
 
-    choice = ipywidgets.SelectionSlider(options=list(models), description=label, **WIDE)
-    return Panel(draw, {"setting": choice}, text=text or f"A slider over {label}.")
+    choice = Choice(label, {str(setting): setting for setting in models})
+    rows = ("image", "reconstruction")
+    return Panel(draw, {"setting": choice}, text=text or f"A slider over {label}.", rows=rows)
 
 
 def frames(pictures: dict, label: str, columns: int = 8, text: str = "") -> Panel:
-    """A slider over pictures made beforehand: {setting: images (K, C, H, W)}, `columns` a row."""
-    tiled = {name: tile(images.unflatten(0, (-1, columns))) for name, images in pictures.items()}
-    choice = ipywidgets.SelectionSlider(options=list(tiled), description=label, **WIDE)
-    return Panel(lambda setting: (tiled[setting], ""), {"setting": choice}, text=text or label)
+    """A slider over pictures made beforehand: {setting: images (K, C, H, W)}, `columns` a row.
+
+    {setting: {name: images}} gives named rows instead.
+    """
+    named = isinstance(next(iter(pictures.values())), dict)
+    rows = tuple(next(iter(pictures.values()))) if named else ()
+
+    def picture(images):
+        if named:
+            return tile(torch.stack([to_float(row).cpu() for row in images.values()]))
+        return tile(images.unflatten(0, (-1, columns)))
+
+    tiled = {setting: picture(images) for setting, images in pictures.items()}
+    choice = Choice(label, {str(setting): setting for setting in tiled})
+    text = text or f"A slider over {label}."
+    return Panel(lambda setting: (tiled[setting], ""), {"setting": choice}, text=text, rows=rows)
+
+
+def moments(film: dict, text: str = "A slider over training time.") -> Panel:
+    """Training time: {step: {name: images (K, C, H, W)}}, as `fit(watch=...)` saw the model at each."""
+    return frames(film, "training step", text=text)
 
 
 def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor) -> Panel:
     """A strength for each corruption {name: corrupt(x, strength)}, and what its denoiser returns.
 
-    Rows: the clean `images` (K, C, H, W), then for each corruption the spoilt ones and the denoised.
+    Rows: the clean `images` (K, C, H, W), then for each corruption the noisy ones and the denoised.
     """
     clean, kept = to_float(images), {}  # {name: (strength, its two rows)}: a move changes one
 
@@ -161,9 +176,10 @@ def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor)
             words.append(f"{name}: {-10 * error.log10():.1f} dB")
         return tile(torch.stack(rows)), "denoised, " + ", ".join(words)
 
-    controls = {name: slider(name, 0, 1, 0.4) for name in corruptions}
+    controls = {name: Slider(name, 0, 1, 0.4) for name in corruptions}
     text = "A slider for the strength of each corruption."
-    return Panel(draw, controls, text=text, height=2 * DECODED)
+    names = ["image", *(row for name in corruptions for row in (name, "denoised"))]
+    return Panel(draw, controls, text=text, height=2 * DECODED, rows=names)
 
 
 def feature_clamp(
@@ -196,10 +212,9 @@ def feature_clamp(
         text = f"read as {before} ({chances[0]:.0%}), now as {after} ({chances[1]:.0%})"
         return beside(tile(clean[image][None, None]), bars(logits.numpy())), text
 
-    options = [(label, number) for number, label in names.items()]
     controls = {
-        "feature": ipywidgets.Dropdown(options=options, description="feature", **WIDE),
-        "value": slider("held at", 0, most),
-        "image": ipywidgets.IntSlider(max=len(images) - 1, description="image", **WIDE),
+        "feature": Choice("feature", {label: number for number, label in names.items()}, menu=True),
+        "value": Slider("held at", 0, most),
+        "image": Slider("image", 0, len(images) - 1, 0, step=1),
     }
     return Panel(draw, controls, text="A slider that holds a feature and moves the logits.")

@@ -1,23 +1,41 @@
 """Pictures drawn by setting pixels: no plotting library, so a slider can redraw them."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from companion.show.plotting import COLOURS
 
-DECODED = 224  # pixels on the page
+DECODED, PAGE = 224, 800  # pixels on the page: a picture's height, and the width there is
+FONT = ImageFont.load_default(14)
 
 
-def png(picture: np.ndarray, height: int = DECODED) -> bytes:
-    """A uint8 picture (H, W[, 3]) enlarged by whole pixels to about `height`, as PNG bytes."""
-    zoom = max(1, round(height / picture.shape[0]))
-    large = picture.repeat(zoom, 0).repeat(zoom, 1)
+def png(picture: np.ndarray, height: int = DECODED, rows: Sequence[str] = ()) -> bytes:
+    """A uint8 picture (H, W[, 3]) as PNG bytes, enlarged by whole pixels, the names of its rows beside it.
+
+    The height comes near `height`, or the width near the page's, whichever is less.
+    """
+    zoom = max(1, min(round(height / picture.shape[0]), round(PAGE / picture.shape[1])))
+    large = Image.fromarray(picture.repeat(zoom, 0).repeat(zoom, 1))
+    if rows:
+        large = named_rows(large, rows)
     buffer = io.BytesIO()
-    Image.fromarray(large).save(buffer, "PNG", compress_level=1)
+    large.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def named_rows(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
+    """The picture with a name to the left of each of its rows, dark on white."""
+    margin = 8 + max(round(FONT.getlength(name)) for name in rows)
+    page = Image.new(picture.mode, (margin + picture.width, picture.height), "white")
+    page.paste(picture, (margin, 0))
+    for number, name in enumerate(rows):
+        middle = (number + 0.5) * picture.height / len(rows)
+        ImageDraw.Draw(page).text((margin - 6, middle), name, "black", FONT, anchor="rm")
+    return page
 
 
 def map_picture(codes: torch.Tensor, labels: torch.Tensor, low, high, side: int) -> np.ndarray:

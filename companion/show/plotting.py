@@ -1,11 +1,14 @@
 """Static pictures for the page and for print. Every function draws and returns None."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.ticker import LogLocator
 
 from companion.data import tile
+from companion.metrics import effects, interpolate
 from companion.training import History
 
 # Ten colours that people with any colour vision can tell apart (Okabe–Ito and two greys).
@@ -13,40 +16,95 @@ COLOURS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"),
     *("#D55E00", "#F0E442", "#000000", "#999999", "#7F3C8D"),
 )
+WIDE = 9  # inches: no figure is wider than the page, which would shrink its type
 plt.rcParams |= {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.prop_cycle": plt.cycler(color=COLOURS),
     "figure.dpi": 90,
     "figure.constrained_layout.use": True,
-    "font.size": 10,
+    "font.size": 11,  # at 90 dots an inch the size of the page's text
     "image.cmap": "gray",
     "legend.frameon": False,
 }
 
 
-def strip(rows: dict[str, torch.Tensor], columns=None, height: float = 0.9, title="") -> None:
-    """Pictures in labelled rows: {"x": (K, C, H, W), "its copy": ...}, with labels over columns."""
+def strip(
+    rows: dict[str, torch.Tensor], columns=None, height: float = 0.9, title="", under=None
+) -> None:
+    """Pictures in labelled rows: {"image": (K, C, H, W), "reconstruction": ...}, with labels over columns.
+
+    height: inches of a picture, less where the row would not fit the page. under: {row: K texts},
+    each below its picture.
+    """
     pictures = [row.detach().cpu() for row in rows.values()]
-    count = len(pictures[0])
-    figure, axes = plt.subplots(
-        len(rows),
-        1,
-        squeeze=False,
-        figsize=(1.6 + height * count, (height + 0.08) * len(rows) + 0.4),
-    )
+    count, under = len(pictures[0]), under or {}
+    margin = 0.3 + 0.095 * max(len(label) for label in rows)  # inches that the longest label takes
+    height = min(height, (WIDE - margin) / count)
+    size = (margin + height * count, (height + 0.08) * len(rows) + 0.25 * len(under) + 0.4)
+    figure, axes = plt.subplots(len(rows), 1, squeeze=False, figsize=size)
     for axis, (label, row) in zip(axes[:, 0], zip(rows, pictures, strict=True), strict=True):
         picture = tile(row[None], gap=max(1, row.shape[-1] // 28))
         axis.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
         axis.set(yticks=[], xticks=[])
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.spines[:].set_visible(False)
+        centres = (np.arange(count) + 0.5) * picture.shape[1] / count
+        if label in under:
+            axis.set_xticks(centres, under[label])
+            axis.tick_params(length=0)
     if columns is not None:
-        width = picture.shape[1] / count
-        top = axes[0, 0]
-        top.set_xticks([(i + 0.5) * width for i in range(count)], [str(c) for c in columns])
-        top.tick_params(length=0, labeltop=True, labelbottom=False)
+        top = axes[0, 0].secondary_xaxis("top")
+        top.set_xticks(centres, [str(c) for c in columns])
+        top.tick_params(length=0)
+        top.spines[:].set_visible(False)
     figure.suptitle(title)
+    plt.show()
+
+
+def interpolation(paths: dict[str, tuple], measure: Callable, steps: int = 9, title="") -> None:
+    """From one code to another in a straight line, decoded, the measure under each picture.
+
+    paths: {row: (decode, a, b)}, codes (M,). measure: images (S, C, H, W) -> a number for each, shown
+    without decimals.
+    """
+    with torch.no_grad():
+        rows = {name: decode(interpolate(a, b, steps)) for name, (decode, a, b) in paths.items()}
+        under = {name: [f"{value:.0f}" for value in measure(row)] for name, row in rows.items()}
+    strip(rows, title=title, under=under)
+
+
+@torch.no_grad()
+def traversals(
+    decode: Callable, codes: torch.Tensor, count: int = 4, steps: int = 9, title=""
+) -> None:
+    """One latent axis at a time from -3 to 3 σ of `codes` (N, M), the others at their mean.
+
+    The `count` axes that move the picture most, each row with its share of the effect.
+    """
+    shares, sigmas = effects(decode, codes), torch.linspace(-3, 3, steps, device=codes.device)
+    rows = {}
+    for axis in shares.argsort(descending=True)[:count].tolist():
+        moved = codes.mean(0).repeat(steps, 1)  # (S, M)
+        moved[:, axis] += sigmas * codes[:, axis].std()
+        rows[f"axis {axis + 1} ({shares[axis]:.0%})"] = decode(moved)
+    strip(rows, columns=[f"{s:+.1f} σ" for s in sigmas.tolist()], title=title)
+
+
+@torch.no_grad()
+def decoded_grid(decode: Callable, across: torch.Tensor, up: torch.Tensor, title="") -> None:
+    """Decoded grid over two latent dimensions: images at every pair of (A,) and (U,) values."""
+    codes = torch.cartesian_prod(up.flip(0), across).flip(1)  # (U·A, 2), axis 1 fastest, 2 falling
+    picture = tile(decode(codes).cpu().unflatten(0, (len(up), len(across))))
+    side = min(0.75, (WIDE - 1) / len(across))  # inches of an image
+    _, axis = plt.subplots(figsize=(1 + side * len(across), 0.8 + side * len(up)))
+    axis.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
+    for values, length, along in ((across, picture.shape[1], "x"), (up.flip(0), len(picture), "y")):
+        places = (np.arange(len(values)) + 0.5) * length / len(values)
+        axis.set(**{f"{along}ticks": places, f"{along}ticklabels": [f"{v:.1f}" for v in values]})
+    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
     plt.show()
 
 
@@ -94,7 +152,7 @@ def code_map(codes: torch.Tensor, labels: torch.Tensor, title: str = "") -> None
     for digit, place in zip(digits, apart(places, 0.07 * (high - low)), strict=True):
         box = {"facecolor": "white", "edgecolor": COLOURS[digit], "boxstyle": "circle,pad=0.2"}
         axis.annotate(str(digit), place, ha="center", va="center", bbox=box)
-    axis.set(xlabel="code axis 1", ylabel="code axis 2", title=title)
+    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     plt.show()
 

@@ -1,0 +1,39 @@
+"""Tables, as plain DataFrames: their text and their HTML are the same on every machine."""
+
+import pandas as pd
+
+pd.options.display.max_colwidth = None  # no cell is cut short
+pd.options.display.width = 200
+
+
+def table(
+    columns: dict | None = None, head: str = "", digits: int | dict[str, int] = 2, rows: dict | None = None
+) -> pd.DataFrame:  # fmt: skip
+    """{column: {row: value}} as a table, or `rows` {row: {column: value}}; columns carry their units.
+
+    head: what the rows are. digits: after the point, for all numbers or by column. Text stays as it
+    is, what is missing becomes a dash, and a row named by a tuple has its parts joined.
+    """
+    if rows is not None:
+        titles = dict.fromkeys(title for row in rows.values() for title in row)
+        columns = {title: {name: row.get(title) for name, row in rows.items()} for title in titles}
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+
+    def cell(title, value):
+        if value is None or isinstance(value, str):
+            return value or "—"
+        value = value.item() if hasattr(value, "item") else value
+        places = digits.get(title, 2) if isinstance(digits, dict) else digits
+        return str(value) if isinstance(value, int) else f"{float(value):.{places}f}"
+
+    cells = {
+        title: [cell(title, column.get(n)) for n in names] for title, column in columns.items()
+    }
+    index = [" ".join(map(str, name)) if isinstance(name, tuple) else name for name in names]
+    return pd.DataFrame(cells, index=index).rename_axis(columns=head or None)
+
+
+def paper_table(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
+    """Rows of (quantity, protocol, the paper's figure, ours)."""
+    frame = pd.DataFrame(rows, columns=["quantity", "protocol", "paper", "here"])
+    return frame.set_index("quantity").rename_axis(None).rename_axis(columns="quantity")
