@@ -20,6 +20,7 @@ CHROMIUM = (
 )
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is on the page
+    "apputils-extension/themes": {"theme": os.environ.get("COMPANION_THEME", "JupyterLab Light")},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 playwright = pytest.importorskip("playwright.sync_api")

@@ -10,7 +10,10 @@ WIDE = {"layout": {"width": "380px", "max_width": "100%"}, "style": {"descriptio
 WRAPPED = {"display": "flex", "flex_flow": "row wrap", "align_items": "flex-start"}
 NARROW = {"max_width": "100%", "flex": "0 1 auto"}
 SHAPE_KEPT = NARROW | {"height": "auto", "object_fit": "contain"}
-FOCUS = "<style>.companion-panel .noUi-handle:focus {outline: 3px solid #D55E00}</style>"
+STYLE = """<style>
+.companion-panel .noUi-handle:focus {outline: 3px solid #D55E00}
+.companion-panel .companion-words {white-space: normal !important; height: auto !important}
+</style>"""
 
 
 class Picture(ipywidgets.Image):
@@ -22,7 +25,8 @@ class Picture(ipywidgets.Image):
 def page_of(panel: Panel) -> ipywidgets.VBox:
     """The panel's controls, picture and readout, tied to it both ways."""
     controls = {name: control_of(panel.controls[name], v) for name, v in panel.values.items()}
-    picture, readout = Picture(format="png", layout=SHAPE_KEPT), ipywidgets.Label()
+    picture = Picture(format="png", layout=SHAPE_KEPT)
+    readout = ipywidgets.Label(layout={"max_width": "100%"}).add_class("companion-words")
     held = False  # while the panel itself moves its controls
 
     def show():
@@ -46,7 +50,7 @@ def page_of(panel: Panel) -> ipywidgets.VBox:
     show()
     column = [*controls.values(), ipywidgets.Box(buttons, layout=WRAPPED), readout]
     beside = [picture, ipywidgets.VBox(column, layout=NARROW)]
-    page = ipywidgets.VBox([ipywidgets.Box(beside, layout=WRAPPED), ipywidgets.HTML(FOCUS)])
+    page = ipywidgets.VBox([ipywidgets.Box(beside, layout=WRAPPED), ipywidgets.HTML(STYLE)])
     return page.add_class("companion-panel")
 
 

@@ -32,6 +32,8 @@ from companion.data.corruption import CORRUPTIONS
 from companion.metrics import DigitClassifier, mse
 from companion.models import Decoder, Encoder
 from companion.show import panels
+from companion.show.panel import Slider
+from companion.show.widgets import page_of
 from companion.training import fit
 from companion.training.family import fit_family
 from companion.training.hardware import uses_bfloat16
@@ -288,16 +290,17 @@ def time_panels() -> None:
         "another frame": panels.frames({k: torch.rand(32, 1, 28, 28) for k in range(10)}, "step"),
     }
     for name, panel in shown.items():
-        control = panel.controls[
-            {"a move of a held feature": "value"}.get(name, next(iter(panel.controls)))
-        ]
-        values = getattr(control, "options", None) or np.linspace(control.min, control.max, 200)
+        page_of(panel)  # its widgets follow each move, as on a page
+        control = {"a move of a held feature": "value"}.get(name, next(iter(panel.controls)))
+        kind = panel.controls[control]
+        if isinstance(kind, Slider):
+            values = np.linspace(kind.low, kind.high, 200).tolist()
+        else:
+            values = list(kind.options.values())
         times = []
         for k in range(200):
             start = time.perf_counter()
-            control.value = (
-                values[k % len(values)] if hasattr(control, "options") else float(values[k])
-            )
+            panel.set(**{control: values[k % len(values)]})
             times.append(1000 * (time.perf_counter() - start))
         print(f"{name:58} {statistics.median(times):6.1f}  ms")
 
