@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from scipy.stats import chi2
 
+from companion.data import tile
 from companion.data.corruption import CORRUPTIONS
 from companion.metrics import Gaussian
 from companion.models import Decoder, Encoder
@@ -77,7 +78,7 @@ def test_a_slider_moves_the_picture_as_the_decoder_does(codes):
     assert not np.array_equal(before, after)
     code = codes.mean(0) + torch.tensor([2.0, -1.0]) * codes.std(0)
     with torch.no_grad():
-        wanted = panels.tile(decoder(code[None])[None])
+        wanted = tile(decoder(code[None])[None])
     zoom = len(after) // 28
     assert np.array_equal(after[::zoom, ::zoom], wanted)
 
@@ -188,7 +189,7 @@ def test_frames_show_the_pictures_made_beforehand():
     pictures = {f"σ = {k}": torch.rand(6, 1, 5, 5) for k in range(3)}
     panel = panels.frames(pictures, "noise left", columns=3)
     panel.set(setting="σ = 2")
-    wanted = panels.tile(pictures["σ = 2"].unflatten(0, (2, 3)))
+    wanted = tile(pictures["σ = 2"].unflatten(0, (2, 3)))
     zoom = len(shown(panel)) // len(wanted)
     assert np.array_equal(shown(panel)[::zoom, ::zoom], wanted)
 
@@ -337,3 +338,46 @@ def test_moments_of_training_have_named_rows():
         panel.rows == ("image", "made") and panel.picture[0, 0] == 0 and panel.picture[5, 0] == 255
     )
     assert "training step 2" in panel.alt()
+
+
+def test_true_factors_are_rendered_as_the_sliders_stand():
+    panel = panels.true_factors(
+        lambda f: f.float().view(1, 1, 1, 3) / 10, {"a": 4, "b": 11, "c": 5}
+    )
+    panel.set(a=3, b=10, c=0)
+    assert panel.picture.tolist() == [[round(255 * 0.3), 255, 0]]
+    assert "b 10" in panel.alt() and panel.controls["b"].high == 10
+
+
+def test_a_traversal_moves_the_axis_of_that_rank_alone():
+    models = {
+        1.0: (levels_of, torch.tensor([0.1, 2.0, 0.5])),
+        4.0: (levels_of, torch.tensor([3.0, 0, 0])),
+    }
+    panel = panels.family_traversals(models, "β", steps=3)
+    assert "axis 2: 2.00 nats" in panel.readout
+    assert panel.picture[0].tolist()[:3] == [128, 0, 128] and panel.picture[0].tolist()[-3:] == [
+        128,
+        255,
+        128,
+    ]
+    panel.set(rank=3)
+    assert "axis 1: 0.10 nats" in panel.readout
+    panel.set(setting=4.0, rank=1)
+    assert "axis 1: 3.00 nats" in panel.readout and panel.picture[0, 0] == 0
+
+
+def levels_of(z):
+    """A decoder that shows the code: 0 is grey, -3 black, 3 white."""
+    return (0.5 + z / 6).view(-1, 1, 1, 3)
+
+
+def test_bars_over_time_grow_with_their_axis():
+    levels = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 4.0]])
+    panel = panels.over_time(levels, "nats")
+    heights = lambda: (panel.picture == (0, 114, 178)).all(-1).sum(0)  # noqa: E731
+    last = heights()
+    assert last[14] == pytest.approx(last[42] / 2, abs=2) and last[42] > 190
+    panel.set(part=50)
+    assert heights()[14] == pytest.approx(last[14] / 2, abs=2) and heights()[42] <= 1
+    assert panel.readout.startswith("1.00 nats in all")

@@ -3,6 +3,7 @@
 from companion.metrics.bounds import (
     active_units,
     importance_weighted,
+    kl_parts,
     mutual_information,
     refined_posterior,
 )
@@ -15,6 +16,14 @@ from companion.metrics.classifier import (
 )
 from companion.metrics.codes import Gaussian, effects, interpolate
 from companion.metrics.dictionaries import matched_cosines, sparsity
+from companion.metrics.disentanglement import (
+    beta_vae_score,
+    dci,
+    factor_vae_score,
+    information_shares,
+    mig,
+    sap,
+)
 from companion.metrics.filters import FILTERS, tuned
 from companion.metrics.linear import PCA, linear_probe, principal_angles
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
@@ -28,16 +37,22 @@ __all__ = [
     "Gaussian",
     "accuracy",
     "active_units",
+    "beta_vae_score",
     "confidence",
+    "dci",
     "decibels",
     "density_coverage",
     "effects",
+    "factor_vae_score",
     "frechet_distance",
     "importance_weighted",
+    "information_shares",
     "interpolate",
     "jitter",
+    "kl_parts",
     "linear_probe",
     "matched_cosines",
+    "mig",
     "mixture_log_prob",
     "mixture_score",
     "mse",
@@ -47,6 +62,7 @@ __all__ = [
     "psnr",
     "readable_share",
     "refined_posterior",
+    "sap",
     "separable",
     "sparsity",
     "spectrum",

@@ -94,3 +94,32 @@ def mutual_information(
         cross = z @ (means * precision).T - z.square() @ precision.T / 2 + constant  # (B, N)
         total += (mine - cross.logsumexp(1)).sum().item()
     return total / len(means) + math.log(len(means))
+
+
+@torch.no_grad()
+def kl_parts(means: torch.Tensor, log_vars: torch.Tensor, seed: int = 0, batch: int = 50) -> dict:
+    """The mean KL to N(0, I) in three parts, in nats, under Gaussian posteriors (N, M) of N images.
+
+    "mutual information" of image and code, "total correlation" KL(q(z) ‖ Π q(z_j)) of its axes, and
+    "dimension-wise KL" Σ KL(q(z_j) ‖ N(0, 1)) (Chen et al. 2018, eq. 2). q(z) is the exact mixture of
+    all N posteriors, one draw of z for each; the parts add up to those draws' KL.
+    """
+    means, log_vars = means.double(), log_vars.double()
+    noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(seed)).to(means)
+    z = means + (log_vars / 2).exp() * noise  # (N, M)
+    own = (
+        -(noise.square() + log_vars) / 2
+    )  # (N, M) log densities, their constant left out throughout
+    joint, single = [], []
+    for some in z.split(batch):
+        each = -((some[:, None] - means).square() * (-log_vars).exp() + log_vars) / 2  # (B, N, M)
+        joint.append(each.sum(-1).logsumexp(1))
+        single.append(each.logsumexp(1))
+    joint = torch.cat(joint) - math.log(len(z))  # (N,) log q(z)
+    single = torch.cat(single) - math.log(len(z))  # (N, M) log q(z_j)
+    parts = {
+        "mutual information": own.sum(1) - joint,
+        "total correlation": joint - single.sum(1),
+        "dimension-wise KL": (single + z.square() / 2).sum(1),
+    }
+    return {name: part.mean().item() for name, part in parts.items()}

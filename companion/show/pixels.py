@@ -77,3 +77,17 @@ def beside(image: np.ndarray, chart: np.ndarray) -> np.ndarray:
     side = np.full((len(chart), large.shape[1] + 8, 3), 255, np.uint8)
     side[: len(large), : large.shape[1]] = large.reshape(*large.shape[:2], -1)
     return np.concatenate([side, chart], 1)
+
+
+def columns(values: list[float], top: float) -> np.ndarray:
+    """Numbers from 0 to `top` as a row of bars with their places below: (BAR, W, 3) uint8."""
+    pitch, floor = 28, BAR - 18
+    page = Image.new("RGB", (pitch * len(values), BAR), "white")
+    pen = ImageDraw.Draw(page)
+    for place, value in enumerate(values):
+        height = round(value / max(top, 1e-9) * (floor - 4))
+        pen.rectangle(
+            (pitch * place + 5, floor - height, pitch * (place + 1) - 5, floor), (0, 114, 178)
+        )
+        pen.text((pitch * (place + 0.5), BAR - 2), str(place + 1), "black", FONT, anchor="mb")
+    return np.array(page)

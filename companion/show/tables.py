@@ -1,15 +1,18 @@
 """Tables, as plain DataFrames: their text and their HTML are the same on every machine."""
 
-import pandas as pd
 
-pd.options.display.max_colwidth = None  # no cell is cut short
-pd.options.display.width = 200
+def pandas():
+    """The library, told to cut no cell short; imported where a table is made, for it takes a second."""
+    import pandas as pd
+
+    pd.options.display.max_colwidth, pd.options.display.width = None, 200
+    return pd
 
 
 def table(
     columns: dict | None = None, head: str = "", digits: int | dict[str, int] = 2, rows: dict | None = None
-) -> pd.DataFrame:  # fmt: skip
-    """{column: {row: value}} as a table, or `rows` {row: {column: value}}; columns carry their units.
+):  # fmt: skip
+    """{column: {row: value}} as a DataFrame, or `rows` {row: {column: value}}; columns carry their units.
 
     head: what the rows are. digits: after the point, for all numbers or by column. Text stays as it
     is, what is missing becomes a dash, and a row named by a tuple has its parts joined.
@@ -30,10 +33,10 @@ def table(
         title: [cell(title, column.get(n)) for n in names] for title, column in columns.items()
     }
     index = [" ".join(map(str, name)) if isinstance(name, tuple) else name for name in names]
-    return pd.DataFrame(cells, index=index).rename_axis(columns=head or None)
+    return pandas().DataFrame(cells, index=index).rename_axis(columns=head or None)
 
 
-def paper_table(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
-    """Rows of (quantity, protocol, the paper's figure, ours)."""
-    frame = pd.DataFrame(rows, columns=["quantity", "protocol", "paper", "here"])
+def paper_table(*rows: tuple[str, str, str, str]):
+    """A DataFrame of (quantity, protocol, the paper's figure, ours)."""
+    frame = pandas().DataFrame(rows, columns=["quantity", "protocol", "paper", "here"])
     return frame.set_index("quantity").rename_axis(None).rename_axis(columns="quantity")

@@ -1,0 +1,159 @@
+"""Five scores of a code against known factors: codes (N, M), factors (N, F) whole numbers from 0.
+
+Each is 1 for a code that names every factor on an axis of its own, in theory; what an oracle reaches
+on dSprites is less (the notebook measures it). Protocols as in Locatello et al. 2019, the votes taken
+from the N items given. All are deterministic for one seed. ValueError for a code of one axis, too few
+items, or codes that are not finite.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+
+BINS, VOTE, SILENT = 20, 64, 0.05  # of a histogram; images a vote; σ below which an axis has no say
+
+
+def information_shares(
+    codes: torch.Tensor, factors: torch.Tensor, bins: int = BINS
+) -> torch.Tensor:
+    """I(z_j; v_k) / H(v_k), each axis in `bins` equal bins from its least to its largest value: (M, F)."""
+    codes, factors = checked(codes, factors)
+    low, high = codes.min(0).values, codes.max(0).values
+    places = ((codes - low) / (high - low).clamp(min=1e-12) * bins).long().clamp(max=bins - 1)
+    shares = torch.zeros(codes.shape[1], factors.shape[1], dtype=torch.float64)
+    for k, factor in enumerate(factors.T):
+        count = int(factor.max()) + 1
+        entropy = entropy_of(factor.bincount(minlength=count))
+        for j, place in enumerate(places.T):
+            joint = (place * count + factor).bincount(minlength=bins * count).view(bins, count)
+            gained = entropy_of(joint.sum(1)) + entropy - entropy_of(joint.flatten())
+            shares[j, k] = gained / entropy.clamp(min=1e-12)
+    return shares
+
+
+def mig(codes: torch.Tensor, factors: torch.Tensor, bins: int = BINS) -> float:
+    """Mutual information gap: the best axis less the second best, mean over factors (Chen et al. 2018, eq. 6)."""
+    best = information_shares(codes, factors, bins).sort(0, descending=True).values
+    return (best[0] - best[1]).mean().item()
+
+
+def beta_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> float:
+    """Which factor do 64 pairs share? Accuracy of logistic regression on their mean |z - z'|.
+
+    Higgins et al. 2017; `votes` to train on, half as many to test.
+    """
+    from sklearn.linear_model import LogisticRegression  # scikit-learn is slow to import
+
+    codes, factors = checked(codes, factors)
+    draw, points, shared = torch.Generator().manual_seed(seed), [], []
+    for k, factor in enumerate(factors.T):
+        count = -(-3 * votes // (2 * factors.shape[1]))
+        first = torch.randint(len(codes), (count, VOTE), generator=draw)
+        second = like(factor, factor[first], draw)
+        points.append((codes[first] - codes[second]).abs().mean(1))  # (count, M)
+        shared.append(torch.full((count,), k))
+    points, shared = shuffled(torch.cat(points), torch.cat(shared), draw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "did not converge": its accuracy is what counts
+        model = LogisticRegression(max_iter=300).fit(points[:votes], shared[:votes])
+    return float(model.score(points[votes:], shared[votes:]))
+
+
+def factor_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> float:
+    """Of 64 items that agree in one factor, which axis varies least? How surely it names the factor.
+
+    Kim and Mnih 2018: a vote is the axis whose variance, over that of all items, is least; each axis
+    stands for the factor that most of its votes came from. Axes with σ below .05 have no vote; where
+    none has, the score is that of a guess.
+    """
+    codes, factors = checked(codes, factors)
+    spread, count = codes.std(0), factors.shape[1]
+    axes = (spread >= SILENT).nonzero()[:, 0]
+    if not len(axes):
+        return 1 / count
+    draw, table = torch.Generator().manual_seed(seed), torch.zeros(2, len(axes), count)
+    for k, factor in enumerate(factors.T):
+        for part, many in enumerate((votes, votes // 2)):
+            value = factor[torch.randint(len(codes), (many // count, 1), generator=draw)]
+            items = like(factor, value.expand(-1, VOTE), draw)  # (votes, 64)
+            local = codes[items][:, :, axes].var(1) / spread[axes].square()
+            table[part, :, k] = local.argmin(1).bincount(minlength=len(axes)).float()
+    named = table[0].argmax(1, keepdim=True)  # (axes, 1) learned on the first part
+    return (table[1].gather(1, named).sum() / table[1].sum()).item()
+
+
+def dci(codes, factors, train: int = 10_000, seed: int = 0, trees: int = 10) -> float:
+    """Disentanglement: how few factors each axis matters for (Eastwood and Williams 2018).
+
+    1 less the entropy of an axis's importances over the factors, weighted by its share of all. The
+    importances are those of a random forest for each factor, as in the paper; boosted trees, which
+    the large comparison took, need minutes a model.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    codes, factors = checked(codes, factors)
+    columns = []
+    for factor in factors[:train].T:
+        leaf = max(1, min(20, len(factor) // 100))  # the fewest items of a leaf
+        forest = RandomForestClassifier(
+            trees, max_features=None, min_samples_leaf=leaf, random_state=seed
+        )
+        columns.append(forest.fit(codes[:train].numpy(), factor.numpy()).feature_importances_)
+    importance = torch.from_numpy(np.stack(columns, 1)) + 1e-12  # (M, F)
+    share = importance / importance.sum(1, keepdim=True)
+    single = 1 + (share * share.log()).sum(1) / np.log(factors.shape[1])
+    return (single * importance.sum(1) / importance.sum()).sum().item()
+
+
+def sap(codes, factors, train: int = 10_000) -> float:
+    """Separated attribute predictability: best less second best axis, mean over factors (Kumar et al. 2018).
+
+    Of an axis alone: the test accuracy of a linear classifier with balanced classes.
+    """
+    from sklearn.svm import LinearSVC
+
+    codes, factors = checked(codes, factors)
+    train = min(train, 2 * len(codes) // 3)
+    right = torch.zeros(codes.shape[1], factors.shape[1])
+    for j, k in np.ndindex(*right.shape):
+        axis, values = codes[:, j : j + 1].numpy(), factors[:, k].numpy()
+        if axis.std() < 1e-6 or len(set(values[:train])) < 2:
+            continue  # a constant axis tells nothing
+        model = LinearSVC(C=0.01, class_weight="balanced", random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(axis[:train], values[:train])
+        right[j, k] = model.score(axis[train : train + 5000], values[train : train + 5000])
+    best = right.sort(0, descending=True).values
+    return (best[0] - best[1]).mean().item()
+
+
+def checked(codes: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes in float64 and factors, on the CPU."""
+    if codes.ndim != 2 or codes.shape[1] < 2:
+        raise ValueError("these scores compare axes: they need codes (N, M) of two axes or more.")
+    if len(codes) != len(factors) or len(codes) < BINS:
+        raise ValueError(f"{len(codes)} codes, {len(factors)} factors: as many, at least {BINS}.")
+    if not codes.isfinite().all():
+        raise ValueError("some codes are not finite: look for the step at which training diverged.")
+    return codes.detach().cpu().double(), factors.cpu()
+
+
+def entropy_of(counts: torch.Tensor) -> torch.Tensor:
+    """The entropy of a histogram, in nats."""
+    shares = counts.double() / counts.sum()
+    return -torch.special.xlogy(shares, shares).sum()
+
+
+def like(factor: torch.Tensor, values: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """For each of `values`, of any shape, a random item whose `factor` (N,) has it."""
+    order, counts = factor.argsort(stable=True), factor.bincount()
+    start = counts.cumsum(0) - counts  # of each value's items in `order`
+    dice = torch.rand(values.shape, generator=draw, dtype=torch.float64)
+    return order[start[values] + (dice * counts[values]).long()]
+
+
+def shuffled(points, labels, draw):
+    order = torch.randperm(len(points), generator=draw)
+    return points[order].numpy(), labels[order].numpy()

@@ -1,0 +1,24 @@
+"""Live sliders: each function returns a `Panel`, which Jupyter shows by `widgets`."""
+
+from companion.show.panels.codes import code_sliders, latent_plane, true_factors
+from companion.show.panels.experiments import corruption_sliders, feature_clamp
+from companion.show.panels.families import (
+    family_slider,
+    family_traversals,
+    frames,
+    moments,
+    over_time,
+)
+
+__all__ = [
+    "code_sliders",
+    "corruption_sliders",
+    "family_slider",
+    "family_traversals",
+    "feature_clamp",
+    "frames",
+    "latent_plane",
+    "moments",
+    "over_time",
+    "true_factors",
+]

@@ -1,0 +1,81 @@
+"""Sliders over several trained models, over pictures made beforehand, over training time."""
+
+import torch
+
+from companion.data import tile, to_float
+from companion.show.panel import Choice, Panel, Slider
+from companion.show.pixels import columns
+
+
+def family_slider(models: dict, images: torch.Tensor, label: str, text: str = "") -> Panel:
+    """A slider over trained models {setting: reconstruct}: `images` (K, C, H, W) above what each makes of them."""
+    originals = to_float(images)
+
+    @torch.no_grad()
+    def draw(setting):
+        copies = models[setting](originals).clamp(0, 1)
+        error = (copies - originals).square().mean().item()
+        return tile(torch.stack([originals, copies])), f"squared error {error:.4f} per pixel"
+
+    choice = Choice(label, {str(setting): setting for setting in models})
+    rows = ("image", "reconstruction")
+    return Panel(draw, {"setting": choice}, text=text or f"A slider over {label}.", rows=rows)
+
+
+def family_traversals(models: dict, label: str, steps: int = 9) -> Panel:
+    """One axis of one model of a family from -3 to 3: {setting: (decode, KL of each axis (M,))}.
+
+    The second slider goes over the axes, the one with the most nats first; the others stay at 0.
+    """
+    orders = {setting: kl.argsort(descending=True) for setting, (_, kl) in models.items()}
+    count = len(next(iter(orders.values())))
+
+    @torch.no_grad()
+    def draw(setting, rank):
+        decode, kl = models[setting]
+        axis = orders[setting][rank - 1].item()
+        codes = torch.zeros(steps, count, device=kl.device)
+        codes[:, axis] = torch.linspace(-3, 3, steps)
+        return tile(decode(codes)[None]), f"axis {axis + 1}: {kl[axis]:.2f} nats"
+
+    controls = {
+        "setting": Choice(label, {str(setting): setting for setting in models}),
+        "rank": Slider("axis, by its KL", 1, count, 1, step=1),
+    }
+    return Panel(draw, controls, text=f"A slider over {label}, and one over the latent axes.")
+
+
+def frames(pictures: dict, label: str, columns: int = 8, text: str = "") -> Panel:
+    """A slider over pictures made beforehand: {setting: images (K, C, H, W)}, `columns` a row.
+
+    {setting: {name: images}} gives named rows instead.
+    """
+    named = isinstance(next(iter(pictures.values())), dict)
+    rows = tuple(next(iter(pictures.values()))) if named else ()
+
+    def picture(images):
+        if named:
+            return tile(torch.stack([to_float(row).cpu() for row in images.values()]))
+        return tile(images.unflatten(0, (-1, columns)))
+
+    tiled = {setting: picture(images) for setting, images in pictures.items()}
+    choice = Choice(label, {str(setting): setting for setting in tiled})
+    text = text or f"A slider over {label}."
+    return Panel(lambda setting: (tiled[setting], ""), {"setting": choice}, text=text, rows=rows)
+
+
+def moments(film: dict, text: str = "A slider over training time.") -> Panel:
+    """Training time: {step: {name: images (K, C, H, W)}}, as `fit(watch=...)` saw the model at each."""
+    return frames(film, "training step", text=text)
+
+
+def over_time(levels: torch.Tensor, unit: str, text: str = "") -> Panel:
+    """Bars (T, M) at each of T equal parts of training, one for each latent axis."""
+    top = levels.max().item()
+
+    def draw(part):
+        now = levels[round(part * (len(levels) - 1) / 100)]
+        return columns(now.tolist(), top), f"{now.sum():.2f} {unit} in all, scale to {top:.1f}"
+
+    controls = {"part": Slider("training, %", 0, 100, 100, step=1)}
+    return Panel(draw, controls, text=text or f"A slider over training time: {unit} of each axis.")
