@@ -152,3 +152,19 @@ def test_the_parts_add_up_to_the_kl_and_agree_with_the_mutual_information():
     assert parts["mutual information"] == pytest.approx(
         metrics.mutual_information(means, log_vars, seed=3), abs=1e-6
     )
+
+
+def test_the_share_that_settings_explain():
+    settings, seeds = torch.tensor([[0.0], [1], [2]]), torch.tensor([[-1.0, 1, 0]])
+    share, low, high = metrics.explained_share(3 * settings + 0 * seeds)
+    assert (share, low, high) == pytest.approx((1, 1, 1))
+    share, low, high = metrics.explained_share(settings + seeds)  # equal variances
+    assert share == pytest.approx(0.5) and low < 0.5 < high
+    assert metrics.explained_share(0 * settings + seeds)[0] == pytest.approx(0)
+
+
+def test_all_five_at_once_are_the_five(known):
+    factors, codes = known
+    found = metrics.scores_of(codes["oracle"][:1000], factors[:1000])
+    assert list(found) == ["β-VAE", "FactorVAE", "MIG", "DCI", "SAP"]
+    assert found["MIG"] == pytest.approx(metrics.mig(codes["oracle"][:1000], factors[:1000]))

@@ -6,11 +6,40 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, solution
+from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, solution
 
-solved = SimpleNamespace(**(vars(s31_1) | vars(s31_2) | vars(s31_3)))
+solved = SimpleNamespace(**(vars(s31_1) | vars(s31_2) | vars(s31_3) | vars(s31_4)))
 
 WRONG = {
+    "31.4.1": {
+        "Return one number": lambda s: s.amax(0),
+        "factors of one axis": lambda s: solved.gap_of(s.T),
+        "best axis alone": lambda s: s.amax(0).mean(),
+        "worst axis": lambda s: (s.amax(0) - s.amin(0)).mean(),
+        "summed over": lambda s: 5 * solved.gap_of(s),
+        "Sort each": lambda s: s.mean(),
+    },
+    "31.4.2": {
+        "one truth value": lambda saved, kl, beta: (saved > beta * kl).float(),
+        "forgot the weight": lambda saved, kl, beta: saved > kl,
+        "other way round": lambda saved, kl, beta: saved <= beta * kl,
+        "not before the reconstruction": lambda saved, kl, beta: beta * saved > kl,
+        "is worth it": lambda saved, kl, beta: saved > 2 * beta * kl,
+    },
+    "31.4.3": {
+        "Return one number": lambda c: c.diagonal(),
+        "½ is missing": lambda c: c.diagonal().log().sum() - torch.logdet(c),
+        "never negative": lambda c: -solved.gaussian_total_correlation(c),
+        "own variances": lambda c: -torch.logdet(c) / 2,
+        "entropies less": lambda c: c.sum(),
+    },
+    "31.4.4": {
+        "½ is missing": lambda a, b, t: 2 * solved.turned_total_correlation(a, b, t),
+        "independent still": lambda a, b, t: solved.turned_total_correlation(a, b + 1, t),
+        "angle itself": lambda a, b, t: solved.turned_total_correlation(a, b, t / 2),
+        "do not square": lambda a, b, t: solved.turned_total_correlation(a**2, b**2, t),
+        "½ log of": lambda a, b, t: 0.0,
+    },
     "31.1.1": {
         "averaged over the pixels": lambda x, y: (x - y).square().mean(),
         "summed over the batch": lambda x, y: (x - y).square().sum(),

@@ -6,10 +6,10 @@ hint in one sentence. `check` never raises: an unsolved or broken stub does not 
 
 import inspect
 
-from companion.exercises import s31_1, s31_2, s31_3
+from companion.exercises import s31_1, s31_2, s31_3, s31_4
 from companion.exercises.machinery import Folded, NotAttempted
 
-EXERCISES = s31_1.EXERCISES | s31_2.EXERCISES | s31_3.EXERCISES
+EXERCISES = s31_1.EXERCISES | s31_2.EXERCISES | s31_3.EXERCISES | s31_4.EXERCISES
 
 
 def check(number: str, attempt) -> None:

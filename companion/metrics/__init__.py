@@ -19,10 +19,12 @@ from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
     beta_vae_score,
     dci,
+    explained_share,
     factor_vae_score,
     information_shares,
     mig,
     sap,
+    scores_of,
 )
 from companion.metrics.filters import FILTERS, tuned
 from companion.metrics.linear import PCA, linear_probe, principal_angles
@@ -43,6 +45,7 @@ __all__ = [
     "decibels",
     "density_coverage",
     "effects",
+    "explained_share",
     "factor_vae_score",
     "frechet_distance",
     "importance_weighted",
@@ -63,6 +66,7 @@ __all__ = [
     "readable_share",
     "refined_posterior",
     "sap",
+    "scores_of",
     "separable",
     "sparsity",
     "spectrum",

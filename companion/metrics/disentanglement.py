@@ -129,6 +129,38 @@ def sap(codes, factors, train: int = 10_000) -> float:
     return (best[0] - best[1]).mean().item()
 
 
+def scores_of(codes: torch.Tensor, factors: torch.Tensor) -> dict[str, float]:
+    """All five, with as many votes as the papers where the items are enough for them."""
+    votes = min(10_000, 10 * len(codes))
+    return {
+        "β-VAE": beta_vae_score(codes, factors, votes),
+        "FactorVAE": factor_vae_score(codes, factors, votes),
+        "MIG": mig(codes[:10_000], factors[:10_000]),
+        "DCI": dci(codes, factors),
+        "SAP": sap(codes, factors),
+    }
+
+
+def explained_share(grid: torch.Tensor, draws: int = 2000) -> tuple[float, float, float]:
+    """How much of the variance of scores (settings, seeds) the settings explain: share, 5 %, 95 %.
+
+    The interval comes from drawing each setting's seeds anew.
+    """
+    grid, generator = grid.double(), torch.Generator().manual_seed(0)
+
+    def share(grid):  # (..., settings, seeds) -> (...)
+        between, all_of = (
+            grid.mean(-1).var(-1, correction=0),
+            grid.flatten(-2).var(-1, correction=0),
+        )
+        return between / all_of.clamp(min=1e-12)
+
+    again = torch.randint(grid.shape[1], (draws, *grid.shape), generator=generator)
+    spread = share(grid.expand(draws, -1, -1).gather(2, again))
+    low, high = spread.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+    return share(grid).item(), low, high
+
+
 def checked(codes: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes in float64 and factors, on the CPU."""
     if codes.ndim != 2 or codes.shape[1] < 2:

@@ -92,6 +92,17 @@ def traversals(
 
 
 @torch.no_grad()
+def prior_traversals(decode: Callable, kl: torch.Tensor, count: int = 4, title="") -> None:
+    """The `count` axes with the most nats `kl` (M,), a row each, from -3 to 3, the others at 0."""
+    rows = {}
+    for axis in kl.argsort(descending=True)[:count].tolist():
+        codes = torch.zeros(9, len(kl), device=kl.device)
+        codes[:, axis] = torch.linspace(-3, 3, 9)
+        rows[f"{kl[axis]:.1f} nats"] = decode(codes)
+    strip(rows, title=title, height=0.7)
+
+
+@torch.no_grad()
 def decoded_grid(decode: Callable, across: torch.Tensor, up: torch.Tensor, title="") -> None:
     """Decoded grid over two latent dimensions: images at every pair of (A,) and (U,) values."""
     codes = torch.cartesian_prod(up.flip(0), across).flip(1)  # (U·A, 2), axis 1 fastest, 2 falling
