@@ -79,7 +79,7 @@ def test_a_notebook_has_claims_exercises_and_a_paper_table(path):
     section = path.name[:4]
     assert len(re.findall(r"\bclaim\(", source)) >= 5
     assert 4 <= len(re.findall(rf'check\("{section}\.\d"', source)) <= 6
-    assert "paper_table(" in source and "panels." in source and "fit_or_load(" in source
+    assert "paper_table(" in source and "panels." in source and "_or_load(" in source
 
 
 # One folder for each stage of the flow: pixels → loss → history and weights → numbers → what is seen.

@@ -98,7 +98,7 @@ def prior_traversals(decode: Callable, kl: torch.Tensor, count: int = 4, title="
     for axis in kl.argsort(descending=True)[:count].tolist():
         codes = torch.zeros(9, len(kl), device=kl.device)
         codes[:, axis] = torch.linspace(-3, 3, 9)
-        rows[f"{kl[axis]:.1f} nats"] = decode(codes)
+        rows[f"axis {axis + 1}, {kl[axis]:.1f} nats"] = decode(codes)
     strip(rows, title=title, height=0.7)
 
 
