@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from cells import cells
 
-from companion import retrain
-from companion.models import Decoder, Dropout, Encoder
+from companion.models import Decoder, Dropout, Encoder, vae
 from companion.models import skeleton as networks
-
-NOTEBOOK = Path(retrain.NOTEBOOKS) / "31.1_autoencoders.ipynb"
 
 
 def classes(source: str) -> dict[str, str]:
@@ -23,12 +21,15 @@ def classes(source: str) -> dict[str, str]:
     return found
 
 
-def test_the_package_and_the_notebook_build_the_same_skeleton():
+@pytest.mark.parametrize(
+    "section, module, names", [("31.1", networks, ["Encoder", "Decoder"]), ("31.3", vae, ["VAE"])]
+)
+def test_the_package_and_the_notebook_build_the_same_models(section, module, names):
     built = {}
-    for source in retrain.code_cells(NOTEBOOK):
+    for source in cells(section):
         built |= classes(source)
-    ours = classes(Path(networks.__file__).read_text())
-    assert ours["Encoder"] == built["Encoder"] and ours["Decoder"] == built["Decoder"]
+    ours = classes(Path(module.__file__).read_text())
+    assert {name: ours[name] for name in names} == {name: built[name] for name in names}
 
 
 def test_the_comparison_sees_a_changed_line():

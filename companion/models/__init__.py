@@ -1,4 +1,4 @@
-"""The skeleton that all six notebooks share, and the likelihoods of its decoder."""
+"""The skeleton that all six notebooks share, its decoder's likelihoods, and 31.3's VAE to compare with."""
 
 from companion.models.likelihoods import (
     bernoulli_nll,
@@ -7,8 +7,10 @@ from companion.models.likelihoods import (
     gaussian_nll,
 )
 from companion.models.skeleton import Decoder, Dropout, Encoder
+from companion.models.vae import VAE
 
 __all__ = [
+    "VAE",
     "Decoder",
     "Dropout",
     "Encoder",
