@@ -25,7 +25,8 @@ def dsprites(size: int = SIDE, every: int = 1, verbose: bool = True) -> Indexed:
     """The sprites, grey (1, size, size), in the published order; a batch is drawn as it is asked for.
 
     size: 64, or 32, 16, 8: blocks averaged. every: 11 takes the images 0, 11, 22, …, whose factors are
-    `factors_of(11 * index)`. The original file is used where it lies in a data folder. ValueError for another size, DataError where that file is damaged.
+    `factors_of(11 * index)`. The original file is used where it lies in a data folder. ValueError
+    for another size, DataError where that file is damaged.
     """
     if size not in (64, 32, 16, 8):
         raise ValueError(f"dsprites: size {size} is not 64, 32, 16 or 8.")

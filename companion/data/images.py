@@ -77,7 +77,10 @@ def unpacker(store: torch.Tensor, shape: tuple) -> Callable[[torch.Tensor], torc
 
 
 def patches(images: torch.Tensor, side: int, margin: int = 3, seed: int = 0) -> torch.Tensor:
-    """A square from a random place in each image, `margin` pixels from its edges: (N, C, H, W) uint8 -> float (N, C, side, side)."""
+    """A square from a random place in each image, at least `margin` pixels from its edges.
+
+    (N, C, H, W) uint8 -> (N, C, side, side), float in [0, 1].
+    """
     generator = torch.Generator().manual_seed(seed)
     last = images.shape[-1] + 1 - margin - side
     corner = torch.randint(margin, last, (2, len(images)), generator=generator).to(images.device)

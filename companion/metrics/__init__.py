@@ -14,7 +14,7 @@ from companion.metrics.classifier import (
     jitter,
     readable_share,
 )
-from companion.metrics.codes import Gaussian, effects, interpolate
+from companion.metrics.codes import Gaussian, effects, interpolate, traversal
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
     beta_vae_score,
@@ -70,5 +70,6 @@ __all__ = [
     "separable",
     "sparsity",
     "spectrum",
+    "traversal",
     "tuned",
 ]

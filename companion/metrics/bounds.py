@@ -82,10 +82,7 @@ def mutual_information(
     E log q(z | x) - E log q(z), with q(z) the exact mixture of all N posteriors and one draw of z for
     each (Hoffman and Johnson 2016). It cannot exceed log N.
     """
-    means, log_vars = means.double(), log_vars.double()  # far means would cancel in float32
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(means.shape, generator=generator).to(means)
-    draws = means + (log_vars / 2).exp() * noise  # (N, M)
+    means, log_vars, noise, draws = one_draw_each(means, log_vars, seed)
     own = -(noise.square() + log_vars).sum(1) / 2  # (N,) the constant of both terms left out
     precision = (-log_vars).exp()  # (N, M)
     constant = -((means.square() * precision) + log_vars).sum(1) / 2  # (N,)
@@ -104,9 +101,7 @@ def kl_parts(means: torch.Tensor, log_vars: torch.Tensor, seed: int = 0, batch: 
     "dimension-wise KL" Σ KL(q(z_j) ‖ N(0, 1)) (Chen et al. 2018, eq. 2). q(z) is the exact mixture of
     all N posteriors, one draw of z for each; the parts add up to those draws' KL.
     """
-    means, log_vars = means.double(), log_vars.double()
-    noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(seed)).to(means)
-    z = means + (log_vars / 2).exp() * noise  # (N, M)
+    means, log_vars, noise, z = one_draw_each(means, log_vars, seed)
     own = (
         -(noise.square() + log_vars) / 2
     )  # (N, M) log densities, their constant left out throughout
@@ -123,3 +118,10 @@ def kl_parts(means: torch.Tensor, log_vars: torch.Tensor, seed: int = 0, batch: 
         "dimension-wise KL": (single + z.square() / 2).sum(1),
     }
     return {name: part.mean().item() for name, part in parts.items()}
+
+
+def one_draw_each(means: torch.Tensor, log_vars: torch.Tensor, seed: int) -> tuple:
+    """Means and log variances in float64, in which far means do not cancel; noise and one z for each."""
+    means, log_vars = means.double(), log_vars.double()
+    noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(seed)).to(means)
+    return means, log_vars, noise, means + (log_vars / 2).exp() * noise

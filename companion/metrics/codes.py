@@ -49,3 +49,10 @@ def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int = 9) -> torch.Tenso
     """Codes on the straight line from `a` to `b`, both included: (..., M) twice -> (steps, ..., M)."""
     shares = torch.linspace(0, 1, steps, device=a.device).view(-1, *[1] * a.ndim)
     return torch.lerp(a, b, shares)
+
+
+def traversal(axis: int, middle: torch.Tensor, spread: float = 1.0, steps: int = 9) -> torch.Tensor:
+    """Codes (steps, M) that move one axis from -3 to 3 `spread`s round `middle` (M,), the others not."""
+    codes = middle.repeat(steps, 1)
+    codes[:, axis] += spread * torch.linspace(-3, 3, steps, device=middle.device)
+    return codes

@@ -79,7 +79,7 @@ def beside(image: np.ndarray, chart: np.ndarray) -> np.ndarray:
     return np.concatenate([side, chart], 1)
 
 
-def columns(values: list[float], top: float) -> np.ndarray:
+def bar_chart(values: list[float], top: float) -> np.ndarray:
     """Numbers from 0 to `top` as a row of bars with their places below: (BAR, W, 3) uint8."""
     pitch, floor = 28, BAR - 18
     page = Image.new("RGB", (pitch * len(values), BAR), "white")

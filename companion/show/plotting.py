@@ -8,7 +8,7 @@ import torch
 from matplotlib.ticker import LogLocator
 
 from companion.data import tile
-from companion.metrics import effects, interpolate
+from companion.metrics import effects, interpolate, traversal
 from companion.training import History
 
 # Ten colours that people with any colour vision can tell apart (Okabe–Ito and two greys).
@@ -82,13 +82,12 @@ def traversals(
 
     The `count` axes that move the picture most, each row with its share of the effect.
     """
-    shares, sigmas = effects(decode, codes), torch.linspace(-3, 3, steps, device=codes.device)
-    rows = {}
+    shares, middle, spread, rows = effects(decode, codes), codes.mean(0), codes.std(0), {}
     for axis in shares.argsort(descending=True)[:count].tolist():
-        moved = codes.mean(0).repeat(steps, 1)  # (S, M)
-        moved[:, axis] += sigmas * codes[:, axis].std()
+        moved = traversal(axis, middle, spread[axis], steps)
         rows[f"axis {axis + 1} ({shares[axis]:.0%})"] = decode(moved)
-    strip(rows, columns=[f"{s:+.1f} σ" for s in sigmas.tolist()], title=title)
+    sigmas = torch.linspace(-3, 3, steps).tolist()
+    strip(rows, columns=[f"{s:+.1f} σ" for s in sigmas], title=title)
 
 
 @torch.no_grad()
@@ -96,9 +95,7 @@ def prior_traversals(decode: Callable, kl: torch.Tensor, count: int = 4, title="
     """The `count` axes with the most nats `kl` (M,), a row each, from -3 to 3, the others at 0."""
     rows = {}
     for axis in kl.argsort(descending=True)[:count].tolist():
-        codes = torch.zeros(9, len(kl), device=kl.device)
-        codes[:, axis] = torch.linspace(-3, 3, 9)
-        rows[f"axis {axis + 1}, {kl[axis]:.1f} nats"] = decode(codes)
+        rows[f"axis {axis + 1}, {kl[axis]:.1f} nats"] = decode(traversal(axis, 0 * kl))
     strip(rows, title=title, height=0.7)
 
 

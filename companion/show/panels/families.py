@@ -3,8 +3,9 @@
 import torch
 
 from companion.data import tile, to_float
+from companion.metrics import traversal
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.pixels import columns
+from companion.show.pixels import bar_chart
 
 
 def family_slider(models: dict, images: torch.Tensor, label: str, text: str = "") -> Panel:
@@ -34,8 +35,7 @@ def family_traversals(models: dict, label: str, steps: int = 9) -> Panel:
     def draw(setting, rank):
         decode, kl = models[setting]
         axis = orders[setting][rank - 1].item()
-        codes = torch.zeros(steps, count, device=kl.device)
-        codes[:, axis] = torch.linspace(-3, 3, steps)
+        codes = traversal(axis, 0 * kl, steps=steps)
         return tile(decode(codes)[None]), f"axis {axis + 1}: {kl[axis]:.2f} nats"
 
     controls = {
@@ -75,7 +75,7 @@ def over_time(levels: torch.Tensor, unit: str, text: str = "") -> Panel:
 
     def draw(part):
         now = levels[round(part * (len(levels) - 1) / 100)]
-        return columns(now.tolist(), top), f"{now.sum():.2f} {unit} in all, scale to {top:.1f}"
+        return bar_chart(now.tolist(), top), f"{now.sum():.2f} {unit} in all, scale to {top:.1f}"
 
     controls = {"part": Slider("training, %", 0, 100, 100, step=1)}
     return Panel(draw, controls, text=text or f"A slider over training time: {unit} of each axis.")
