@@ -53,7 +53,8 @@ def beta_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> float:
         second = like(factor, factor[first], draw)
         points.append((codes[first] - codes[second]).abs().mean(1))  # (count, M)
         shared.append(torch.full((count,), k))
-    points, shared = shuffled(torch.cat(points), torch.cat(shared), draw)
+    order = torch.randperm(count * factors.shape[1], generator=draw)
+    points, shared = (torch.cat(part)[order].numpy() for part in (points, shared))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "did not converge": its accuracy is what counts
         model = LogisticRegression(max_iter=300).fit(points[:votes], shared[:votes])
@@ -149,11 +150,8 @@ def explained_share(grid: torch.Tensor, draws: int = 2000) -> tuple[float, float
     grid, generator = grid.double(), torch.Generator().manual_seed(0)
 
     def share(grid):  # (..., settings, seeds) -> (...)
-        between, all_of = (
-            grid.mean(-1).var(-1, correction=0),
-            grid.flatten(-2).var(-1, correction=0),
-        )
-        return between / all_of.clamp(min=1e-12)
+        between = grid.mean(-1).var(-1, correction=0)
+        return between / grid.flatten(-2).var(-1, correction=0).clamp(min=1e-12)
 
     again = torch.randint(grid.shape[1], (draws, *grid.shape), generator=generator)
     spread = share(grid.expand(draws, -1, -1).gather(2, again))
@@ -184,8 +182,3 @@ def like(factor: torch.Tensor, values: torch.Tensor, draw: torch.Generator) -> t
     start = counts.cumsum(0) - counts  # of each value's items in `order`
     dice = torch.rand(values.shape, generator=draw, dtype=torch.float64)
     return order[start[values] + (dice * counts[values]).long()]
-
-
-def shuffled(points, labels, draw):
-    order = torch.randperm(len(points), generator=draw)
-    return points[order].numpy(), labels[order].numpy()
