@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -91,3 +93,14 @@ def test_an_interpolation_has_its_measure_under_each_picture(figures):
 def test_no_figure_is_wider_than_the_page(figures, count):
     plotting.strip({"a long name of a row": torch.rand(count, 1, 28, 28)}, columns=range(count))
     assert figures[0].get_size_inches()[0] <= plotting.WIDE + 0.01
+
+
+@pytest.mark.parametrize("count", [7, 14, 40])
+def test_labels_below_a_curve_do_not_touch(figures, count):
+    x = [f"{k / 7:.2f}" for k in range(count)]
+    plotting.curves(x, {"a": list(range(count))}, "noise", "error")
+    figures[0].canvas.draw()
+    labels = [label for label in figures[0].axes[0].get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(labels) >= 7
+    assert all(a.x1 + 2 < b.x0 for a, b in pairwise(boxes))

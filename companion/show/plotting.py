@@ -133,7 +133,8 @@ def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) 
     for values, marker in zip(lines.values(), "osD^vP*X", strict=False):
         axis.plot(x, values, marker=marker, markersize=4)
     axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
-    axis.set_xticks(x, [str(value) for value in x])
+    apart_by = -(-sum(len(str(value)) + 1 for value in x) // 60)  # 60 characters fit below the axis
+    axis.set_xticks(x[::apart_by], [str(value) for value in x[::apart_by]])
     if scale.get("yscale") == "log":
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
