@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from companion import data, metrics
-from companion.data import DataError, digits, files, pictures, strokes
+from companion.data import DataError, Images, digits, files, pictures, strokes
 from companion.training import notes
 
 REAL = os.environ.get("COMPANION_DATA")  # before a test takes it away
@@ -316,3 +316,13 @@ def test_patches_are_squares_of_the_images_away_from_their_edges():
     assert {rows.max().item(), columns.max().item()} == {28 - 3 - 12}
     assert torch.equal(cut, data.patches(places, 12, seed=3))
     assert not torch.equal(cut, data.patches(places, 12, seed=4))
+
+
+def test_halved_images_are_the_means_of_blocks():
+    images = torch.randint(0, 256, (5, 2, 8, 6), generator=torch.Generator().manual_seed(0)).byte()
+    labels = torch.arange(5)
+    half = Images("toy", images, labels, images[:2], labels[:2], "made here").halved()
+    wanted = torch.nn.functional.avg_pool2d(images.double(), 2)
+    assert half.name == "toy-3" and half.train.dtype == torch.uint8
+    assert (half.train.double() - wanted).abs().max() <= 0.5
+    assert half.test.shape == (2, 2, 4, 3) and torch.equal(half.test, half.train[:2])

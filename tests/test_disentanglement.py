@@ -35,11 +35,8 @@ def known():
     """Factors, and three codes: the factors themselves beside noise, the same turned, and noise alone."""
     draw = torch.Generator().manual_seed(0)
     factors = torch.stack([torch.randint(n, (4500,), generator=draw) for n in SIZES], 1)
-    named = (factors.double() - factors.double().mean(0)) / factors.double().std(0)
-    noise = torch.randn(4500, 10, generator=draw).double()
-    oracle = torch.cat([named, noise[:, :5]], 1)
-    turn = torch.linalg.qr(torch.randn(10, 10, generator=draw).double()).Q
-    return factors, {"oracle": oracle, "turned": oracle @ turn, "noise": noise}
+    codes = metrics.reference_codes(factors)
+    return factors, {"turned": codes.pop("rotated")} | codes
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, solution
+from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s31_6, solution
 
-solved = SimpleNamespace(**(vars(s31_1) | vars(s31_2) | vars(s31_3) | vars(s31_4)))
+solved = SimpleNamespace(**(vars(s31_1) | vars(s31_2) | vars(s31_3) | vars(s31_4) | vars(s31_6)))
 
 WRONG = {
     "31.4.1": {
@@ -39,6 +39,55 @@ WRONG = {
         "angle itself": lambda a, b, t: solved.turned_total_correlation(a, b, t / 2),
         "do not square": lambda a, b, t: solved.turned_total_correlation(a**2, b**2, t),
         "½ log of": lambda a, b, t: 0.0,
+    },
+    "31.4.5": {
+        "nats of each axis": lambda e, n, b: solved.axis_rate(e, n, b).sum(),
+        "less than 0": lambda e, n, b: (e / (b * n)).log() / 2,
+        "forgot β": lambda e, n, b: solved.axis_rate(e, n, 1.0),
+        "other way round": lambda e, n, b: solved.axis_rate(e, n, 1 / b),
+        "its root": lambda e, n, b: solved.axis_rate(e, n**0.5, b),
+        "½ is missing": lambda e, n, b: 2 * solved.axis_rate(e, n, b),
+        "Divide the ELBO's": lambda e, n, b: e / (b * n),
+    },
+    "31.6.1": {
+        "side × side": lambda side, k: side * math.log2(k),
+        "are nats": lambda side, k: side**2 * math.log(k),
+        "not K": lambda side, k: side**2 * k,
+        "not round up": lambda side, k: side**2 * math.ceil(math.log2(k)),
+        "The number of tokens": lambda side, k: 1.0,
+    },
+    "31.6.2": {
+        "(K, D)": lambda v, t, c: v.mean(0),
+        "has no mean": lambda v, t, c: torch.stack([v[t == k].mean(0) for k in range(len(c))]),
+        "does not go to zero": lambda v, t, c: solved.means_of_choosers(v, t, 0 * c),
+        "are sums": lambda v, t, c: torch.cat([torch.stack([v[t == k].sum(0) for k in range(5)]), c[5:]]),
+        "stays where it is": lambda v, t, c: solved.means_of_choosers(v, t, c + 1),
+        "For each code": lambda v, t, c: c,
+    },
+    "31.6.3": {
+        "one number": lambda t, k: t.flatten().bincount(minlength=k),
+        "add nothing": lambda t, k: (-(q := t.flatten().bincount(minlength=k) / t.numel()) * q.log()).sum().exp(),
+        "in nats": lambda t, k: solved.perplexity(t, k).log(),
+        "in bits": lambda t, k: solved.perplexity(t, k).log2(),
+        "sign": lambda t, k: 1 / solved.perplexity(t, k),
+        "that occur": lambda t, k: (t.flatten().bincount(minlength=k) > 0).sum(),
+        "exp of the entropy": lambda t, k: torch.tensor(3.0),
+    },
+    "31.6.4": {
+        "shape of z": lambda z, e, u, b: u.sum(),
+        "commitment pulls too": lambda z, e, u, b: u,
+        "factor 2": lambda z, e, u, b: u + b * (z - e),
+        "The sign": lambda z, e, u, b: u - 2 * b * (z - e),
+        "forgot β": lambda z, e, u, b: u + 2 * (z - e),
+        "holds z fixed": lambda z, e, u, b: u + 2 * (1 + b) * (z - e),
+        "What arrives": lambda z, e, u, b: z,
+    },
+    "31.6.5": {
+        "is a square": lambda k, a, b, d: k * (a / b) ** d,
+        "upside down": lambda k, a, b, d: k * (a / b) ** (2 / d),
+        "in the plane only": lambda k, a, b, d: k * a / b,
+        "other way round": lambda k, a, b, d: k * (b / a) ** (d / 2),
+        "K cells share": lambda k, a, b, d: 1.0,
     },
     "31.1.1": {
         "averaged over the pixels": lambda x, y: (x - y).square().mean(),
@@ -236,3 +285,18 @@ def test_the_largest_angle_is_scipys():
 def test_space_to_channels_is_torchs():
     x = torch.rand(2, 3, 8, 6)
     assert torch.equal(solved.space_to_channels(x), torch.nn.functional.pixel_unshuffle(x, 2))
+
+
+def test_the_rate_of_an_axis_is_where_its_loss_is_least():
+    """One pixel, one axis: the β-weighted loss of encoder, posterior variance and decoder, minimised."""
+    for eigenvalue, noise, beta in ((2.0, 0.25, 4.0), (0.9, 0.25, 4.0), (3.0, 0.5, 1.0)):
+        read, log_var, write = (torch.tensor(v).double().requires_grad_() for v in (0.7, -0.1, 0.8))
+        optimiser = torch.optim.Adam([read, log_var, write], 0.02)
+        for _ in range(2000):
+            error = eigenvalue * (1 - write * read) ** 2 + write**2 * log_var.exp()
+            kl = (eigenvalue * read**2 + log_var.exp() - 1 - log_var) / 2
+            optimiser.zero_grad()
+            (error / (2 * noise) + beta * kl).backward()
+            optimiser.step()
+        wanted = solved.axis_rate(torch.tensor(eigenvalue), noise, beta).item()
+        assert kl.item() == pytest.approx(wanted, abs=2e-3)

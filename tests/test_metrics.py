@@ -326,3 +326,41 @@ def test_interpolation_holds_both_ends_and_equal_steps():
     path = metrics.interpolate(a, b, steps=5)
     assert path.shape == (5, 5, 3) and torch.allclose(path[0], a) and torch.allclose(path[-1], b)
     assert torch.allclose(path.diff(dim=0), ((b - a) / 4).expand(4, 5, 3), atol=1e-6)
+
+
+class Reader:
+    """One axis and one pixel, p(x | z) = N(z, s²): log p(x) is that of N(0, 1 + s²)."""
+
+    s = 0.5
+
+    def posterior(self, x):
+        var = torch.full_like(x, self.s**2 / (1 + self.s**2))
+        return x / (1 + self.s**2), var.log()
+
+    def nll(self, x, z):
+        return ((x - z).square() / self.s**2 + math.log(2 * math.pi * self.s**2)).sum(1) / 2
+
+
+def test_a_codes_value_is_known_for_a_linear_reader():
+    torch.manual_seed(0)
+    reader = Reader()
+    x = torch.randn(4000, 1) * (1 + reader.s**2) ** 0.5
+    log_p, own, other = metrics.code_value(reader, x, samples=3).double()
+    exact = torch.distributions.Normal(0, (1 + reader.s**2) ** 0.5).log_prob(x[:, 0])
+    assert torch.allclose(log_p, -exact.double(), atol=1e-4)  # the posterior is exact
+    constant = math.log(2 * math.pi * reader.s**2) / 2
+    var = reader.s**2 / (1 + reader.s**2)
+    assert own.mean().item() - constant == pytest.approx(0.5, abs=0.03)  # E(x - z)² is s²
+    apart = 1 + reader.s**2 + 1  # variances of x and of an independent z, which is N(0, 1)
+    assert other.mean().item() - constant == pytest.approx(apart / reader.s**2 / 2, rel=0.06)
+    assert var < 1
+
+
+def test_what_a_latent_code_holds_in_one_line():
+    torch.manual_seed(1)  # the measure draws with seed 0
+    means = torch.randn(2500, 3) * torch.tensor([0.8**0.5, 0.05, 0.0])
+    log_vars = torch.tensor([0.2, 1.0, 1.0]).log().expand_as(means)
+    found = metrics.latent_use(means, log_vars)
+    assert found["active units"] == 1
+    assert found["mutual information, nats"] == pytest.approx(math.log(5) / 2, abs=0.05)
+    assert found["KL, nats"] == pytest.approx(math.log(5) / 2, abs=0.05)

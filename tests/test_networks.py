@@ -6,7 +6,7 @@ import pytest
 import torch
 from cells import cells
 
-from companion.models import Decoder, Dropout, Encoder, vae
+from companion.models import Decoder, Dropout, Encoder, MaskedConv2d, masked, sample_pixels, vae
 from companion.models import skeleton as networks
 
 
@@ -22,7 +22,12 @@ def classes(source: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "section, module, names", [("31.1", networks, ["Encoder", "Decoder"]), ("31.3", vae, ["VAE"])]
+    "section, module, names",
+    [
+        ("31.1", networks, ["Encoder", "Decoder", "Autoencoder"]),
+        ("31.3", vae, ["VAE"]),
+        ("31.4", masked, ["MaskedConv2d"]),
+    ],
 )
 def test_the_package_and_the_notebook_build_the_same_models(section, module, names):
     built = {}
@@ -68,3 +73,33 @@ def test_dropout_keeps_the_mean_and_its_share_and_rests_outside_training():
     assert (y == 0).double().mean().item() == pytest.approx(0.4, abs=0.01)
     assert y.mean().item() == pytest.approx(1, abs=0.01) and y.unique().numel() == 2
     assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("side, own", [(1, False), (1, True), (3, False), (5, True), (7, False)])
+def test_a_masked_convolution_sees_what_came_before_and_no_more(side, own):
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 9, 9, requires_grad=True)
+    MaskedConv2d(2, 3, side, own)(x)[0, :, 4, 4].sum().backward()
+    seen = x.grad[0].abs().sum(0) > 0  # (9, 9)
+    row, column = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    near = ((row - 4).abs() <= side // 2) & ((column - 4).abs() <= side // 2)
+    before = 9 * row + column < 9 * 4 + 4 + own
+    assert torch.equal(seen, near & before)
+
+
+def test_pixels_are_drawn_one_by_one_each_given_those_before():
+    """A chain in which each pixel repeats the one before it with probability .9: its law is known."""
+
+    def logits(x):
+        previous = x.flatten(1).roll(1, 1)
+        chance = 0.1 + 0.8 * previous
+        chance[:, 0] = 0.5
+        return chance.logit().view_as(x)
+
+    dice = torch.rand(4000, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    chain = sample_pixels(logits, dice).flatten(1)  # (4000, 12)
+    assert set(chain.unique().tolist()) == {0, 1}
+    repeats = (chain[:, 1:] == chain[:, :-1]).float().mean()
+    assert repeats == pytest.approx(0.9, abs=0.01)
+    assert chain[:, 0].mean() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(chain, sample_pixels(logits, dice).flatten(1))

@@ -104,3 +104,23 @@ def test_labels_below_a_curve_do_not_touch(figures, count):
     boxes = [label.get_window_extent() for label in labels]
     assert len(labels) >= 7
     assert all(a.x1 + 2 < b.x0 for a, b in pairwise(boxes))
+
+
+def test_small_multiples_name_each_bar_once_and_its_value(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
+    plotting.bars({"KL, nats": {"a": 2.04, "b": 0.5}, "error": {"b": 3, "a": 1}}, "found")
+    first, second = drawn[0].axes
+    assert [text.get_text() for text in first.get_yticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in first.texts] == ["2.0", "0.5"]
+    assert [text.get_text() for text in second.texts] == ["1.0", "3.0"]  # by name, not by order
+    assert first.get_xlabel() == "KL, nats" and first.yaxis_inverted()
+    plt.close("all")
+
+
+def test_each_known_factor_has_a_row_in_which_it_alone_moves(monkeypatch):
+    rows = {}
+    monkeypatch.setattr(plotting, "strip", lambda found, **_: rows.update(found))
+    plotting.known_factors(lambda values: values, {"shape": 3, "x": 32}, steps=4)
+    assert rows["shape"].tolist() == [[0, 16], [0, 16], [1, 16], [2, 16]]
+    assert rows["x"].tolist() == [[1, 0], [1, 10], [1, 20], [1, 31]]

@@ -381,3 +381,42 @@ def test_bars_over_time_grow_with_their_axis():
     panel.set(part=50)
     assert heights()[14] == pytest.approx(last[14] / 2, abs=2) and heights()[42] <= 1
     assert panel.readout.startswith("1.00 nats in all")
+
+
+def test_a_token_slider_edits_that_token_with_one_call():
+    tokens = torch.arange(4).view(2, 2)
+    decode = Counted(lambda grid: (grid[:, None] / 8).repeat_interleave(4, -1))
+    panel = panels.token_sliders(decode, tokens, 8)
+    calls = decode.calls
+    panel.set(row=0, column=1, value=7)
+    assert decode.calls == calls + 1
+    assert panel.readout == "token 1 → 7: 25% of the pixels change"
+    before, after, change = np.split(panel.picture[:, :26], [9, 18], 1)
+    assert after[0, 4] == round(255 * 7 / 8) and before[0, 4] == round(255 / 8)
+    assert change[0, 4] == round(255 * 6 / 8) and change[1, 4] == 0
+    assert tokens.tolist() == [[0, 1], [2, 3]]
+
+
+def test_the_inside_of_the_quantiser_lights_the_nearest_code():
+    codes = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    vectors = codes[[7, 8, 9, 31]].T.view(3, 2, 2) + 0.01
+    panel = panels.nearest_code(torch.rand(1, 8, 8), vectors, codes)
+    panel.set(row=1, column=1)
+    assert panel.readout.startswith("nearest is code 31, at 0.02")
+    chart = panel.picture[:, -8 * 7 :]
+    lit = np.argwhere((chart == (213, 94, 0)).all(-1)) // 7
+    assert {tuple(place) for place in lit.tolist()} == {(31 // 8, 31 % 8)}
+
+
+def test_cells_of_the_plane_belong_to_their_nearest_code():
+    codes = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    points = 2 * torch.rand(400, 2, generator=torch.Generator().manual_seed(0)) - 1
+    picture = pixels.plane_cells(codes, points, 60)
+    left, right = picture[:, 5:20].reshape(-1, 3), picture[:, 40:55].reshape(-1, 3)
+    most = [np.unique(side, axis=0, return_counts=True) for side in (left, right)]
+    colours = [tuple(values[counts.argmax()]) for values, counts in most]
+    assert colours[0] != colours[1]
+    panel = panels.codebook_plane({2: codes, 1: codes[:1], 4: codes.repeat(2, 1)}, points)
+    assert panel.readout.startswith("4 codes, squared error")
+    panel.set(step=0)
+    assert panel.readout.startswith("1 codes")

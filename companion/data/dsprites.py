@@ -68,6 +68,11 @@ def sprite_images(index: torch.Tensor) -> torch.Tensor:
     return images
 
 
+def drawn(factors: torch.Tensor) -> torch.Tensor:
+    """The sprites with these factors: (B, 5) int64 -> (B, 1, 64, 64) float. ValueError out of range."""
+    return sprite_images(index_of(factors))[:, None].float()
+
+
 def in_square(u, v):
     return torch.maximum(u.abs(), v.abs()) <= 9.6
 

@@ -6,10 +6,14 @@ hint in one sentence. `check` never raises: an unsolved or broken stub does not 
 
 import inspect
 
-from companion.exercises import s31_1, s31_2, s31_3, s31_4
+from companion.exercises import s31_1, s31_2, s31_3, s31_4, s31_6
 from companion.exercises.machinery import Folded, NotAttempted
 
-EXERCISES = s31_1.EXERCISES | s31_2.EXERCISES | s31_3.EXERCISES | s31_4.EXERCISES
+EXERCISES = {
+    number: exercise
+    for section in (s31_1, s31_2, s31_3, s31_4, s31_6)
+    for number, exercise in section.EXERCISES.items()
+}
 
 
 def check(number: str, attempt) -> None:

@@ -96,9 +96,33 @@ def check_turned_total_correlation(attempt):
     return "½ log of (product of the two new variances ÷ their determinant, which stays a·b)."
 
 
+def axis_rate(eigenvalue, noise, beta):
+    return (eigenvalue / (beta * noise)).clamp(min=1).log() / 2
+
+
+def check_axis_rate(attempt):
+    eigenvalues = 3 * torch.rand(50, generator=seeded())
+    value, wanted = answer(attempt, eigenvalues, 0.25, 4.0), axis_rate(eigenvalues, 0.25, 4.0)
+    if value.shape != wanted.shape:
+        return "Return the nats of each axis, (M,)."
+    if (value < 0).any():
+        return "No axis holds less than 0 nats: below the threshold it is silent."
+    if close(value, axis_rate(eigenvalues, 0.25, 1.0)):
+        return "You forgot β: it makes the KL dearer, so the axis dies at less noise."
+    if close(value, axis_rate(eigenvalues, 0.25, 1 / 4.0)):
+        return "β the other way round: a larger β silences more axes."
+    if close(value, axis_rate(eigenvalues, 0.5, 4.0)):
+        return "`noise` is the variance s² already: do not take its root."
+    if close(value, 2 * wanted):
+        return "The factor ½ is missing."
+    if not close(value, wanted):
+        return "Divide the ELBO's terms by β: what noise would a VAE with β = 1 have had?"
+
+
 EXERCISES = {
     "31.4.1": (check_gap_of, gap_of),
     "31.4.2": (check_kept, kept),
     "31.4.3": (check_gaussian_total_correlation, gaussian_total_correlation),
     "31.4.4": (check_turned_total_correlation, turned_total_correlation),
+    "31.4.5": (check_axis_rate, axis_rate),
 }

@@ -2,8 +2,11 @@
 
 from companion.metrics.bounds import (
     active_units,
+    code_value,
+    gaussian_log_weights,
     importance_weighted,
     kl_parts,
+    latent_use,
     mutual_information,
     refined_posterior,
 )
@@ -14,6 +17,7 @@ from companion.metrics.classifier import (
     jitter,
     readable_share,
 )
+from companion.metrics.codebook import codebook_use, webp
 from companion.metrics.codes import Gaussian, effects, interpolate, traversal
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
@@ -23,6 +27,7 @@ from companion.metrics.disentanglement import (
     factor_vae_score,
     information_shares,
     mig,
+    reference_codes,
     sap,
     scores_of,
 )
@@ -40,6 +45,8 @@ __all__ = [
     "accuracy",
     "active_units",
     "beta_vae_score",
+    "code_value",
+    "codebook_use",
     "confidence",
     "dci",
     "decibels",
@@ -48,11 +55,13 @@ __all__ = [
     "explained_share",
     "factor_vae_score",
     "frechet_distance",
+    "gaussian_log_weights",
     "importance_weighted",
     "information_shares",
     "interpolate",
     "jitter",
     "kl_parts",
+    "latent_use",
     "linear_probe",
     "matched_cosines",
     "mig",
@@ -64,6 +73,7 @@ __all__ = [
     "principal_angles",
     "psnr",
     "readable_share",
+    "reference_codes",
     "refined_posterior",
     "sap",
     "scores_of",
@@ -72,4 +82,5 @@ __all__ = [
     "spectrum",
     "traversal",
     "tuned",
+    "webp",
 ]

@@ -2,11 +2,26 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from companion.data import to_float
 from companion.models import gaussian_kl
+
+
+def gaussian_log_weights(
+    nll: Callable, mean: torch.Tensor, log_var: torch.Tensor, samples: int
+) -> torch.Tensor:
+    """log p(x, z) - log q(z | x) of draws from N(mean, exp(log_var)) under the prior N(0, I), in nats.
+
+    mean, log_var: (B, M). nll: codes (B, M) -> -log p(x | z) (B,). Returns (samples, B), for
+    `importance_weighted`.
+    """
+    noise = torch.randn(samples, *mean.shape, device=mean.device)
+    z = mean + (log_var / 2).exp() * noise  # (K, B, M)
+    prior_to_q = (noise.square() + log_var - z.square()).sum(-1) / 2  # log p(z) - log q(z | x)
+    return prior_to_q - torch.stack([nll(codes) for codes in z])
 
 
 @torch.no_grad()
@@ -35,6 +50,24 @@ def importance_weighted(
             )
         bounds.append(total - math.log(samples))
     return torch.cat(bounds)
+
+
+@torch.no_grad()
+def code_value(model, x: torch.Tensor, samples: int = 100) -> torch.Tensor:
+    """What a code is worth, in nats an image: (3, B).
+
+    -log p(x) by `samples` importance weights; -log p(x | z) with a code of the image's own; the same
+    with the code of the image beside it, which misleads a decoder that reads its code. model has
+    `posterior(x)`, means and log variances (B, M) each, and `nll(x, z)` (B,).
+    """
+
+    def log_weights(x, count):
+        return gaussian_log_weights(partial(model.nll, x), *model.posterior(x), count)
+
+    mean, log_var = model.posterior(x)
+    z = mean + (log_var / 2).exp() * torch.randn_like(mean)
+    log_p = importance_weighted(log_weights, x, samples).to(z)
+    return torch.stack([-log_p, model.nll(x, z), model.nll(x, z.roll(1, 0))])
 
 
 def refined_posterior(
@@ -71,6 +104,19 @@ def active_units(means: torch.Tensor, threshold: float = 0.01) -> int:
     The variance of E[z | x] over x, as in Burda, Grosse and Salakhutdinov 2016.
     """
     return int((means.double().var(0) > threshold).sum())
+
+
+@torch.no_grad()
+def latent_use(means: torch.Tensor, log_vars: torch.Tensor) -> dict[str, float]:
+    """What Gaussian posteriors (N, M) hold: "KL, nats", "mutual information, nats", "active units".
+
+    Over N images, N of 2,000 or more: the mutual information cannot exceed log N.
+    """
+    return {
+        "KL, nats": gaussian_kl(means, log_vars).mean().item(),
+        "mutual information, nats": mutual_information(means, log_vars),
+        "active units": active_units(means),
+    }
 
 
 @torch.no_grad()

@@ -14,6 +14,20 @@ import torch
 BINS, VOTE, SILENT = 20, 64, 0.05  # of a histogram; images a vote; σ below which an axis has no say
 
 
+def reference_codes(factors: torch.Tensor, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Codes (N, 2F) whose scores are known, for factors (N, F).
+
+    "oracle": the standardised factors beside as many axes of noise; "rotated": the same, turned by a
+    random orthogonal matrix; "noise": noise alone.
+    """
+    draw, known = torch.Generator().manual_seed(seed), factors.cpu().double()
+    noise = torch.randn(known.shape, generator=draw).double()
+    oracle = torch.cat([(known - known.mean(0)) / known.std(0), noise], 1)
+    turn = torch.linalg.qr(torch.randn(2 * [oracle.shape[1]], generator=draw).double()).Q
+    other = torch.randn(oracle.shape, generator=draw)
+    return {"oracle": oracle, "rotated": oracle @ turn, "noise": other}
+
+
 def information_shares(
     codes: torch.Tensor, factors: torch.Tensor, bins: int = BINS
 ) -> torch.Tensor:

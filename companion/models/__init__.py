@@ -1,4 +1,4 @@
-"""The skeleton that all six notebooks share, its decoder's likelihoods, and 31.3's VAE to compare with."""
+"""The skeleton of all six notebooks, likelihoods, and what later notebooks take from earlier ones."""
 
 from companion.models.likelihoods import (
     bernoulli_nll,
@@ -6,16 +6,24 @@ from companion.models.likelihoods import (
     gaussian_kl,
     gaussian_nll,
 )
-from companion.models.skeleton import Decoder, Dropout, Encoder
+from companion.models.masked import MaskedConv2d, sample_pixels
+from companion.models.priors import MaskedPrior, TokenTransformer, in_codebook
+from companion.models.skeleton import Autoencoder, Decoder, Dropout, Encoder
 from companion.models.vae import VAE
 
 __all__ = [
     "VAE",
+    "Autoencoder",
     "Decoder",
     "Dropout",
     "Encoder",
+    "MaskedConv2d",
+    "MaskedPrior",
+    "TokenTransformer",
     "bernoulli_nll",
     "discretised_logistic_nll",
     "gaussian_kl",
     "gaussian_nll",
+    "in_codebook",
+    "sample_pixels",
 ]

@@ -1,4 +1,4 @@
-"""The skeleton that all six notebooks share: notebook 31.1 builds these two classes line by line."""
+"""The skeleton that all six notebooks share: notebook 31.1 builds these classes line by line."""
 
 import torch
 from torch import nn
@@ -34,6 +34,22 @@ class Decoder(nn.Sequential):
             channels, width, size = width, 2 * width, size // 2
         dense = [nn.Linear(inputs, 256), nn.SiLU(), nn.Linear(256, channels * size * size)]
         super().__init__(*dense, nn.Unflatten(1, (channels, size, size)), *layers)
+
+
+class Autoencoder(nn.Module):
+    """Constraint: the code is narrow (31.1): `loss` is the squared error, summed over the pixels."""
+
+    def __init__(self, axes):
+        super().__init__()
+        self.encoder = Encoder(axes)  # (B, 1, 28, 28) -> (B, M)
+        self.decoder = Decoder(axes)  # (B, M) -> (B, 1, 28, 28)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+    def loss(self, x):
+        recon = (self(x) - x).square().flatten(1).sum(1)  # (B,) squared error of each image
+        return {"loss": recon.mean()}
 
 
 class Dropout(nn.Module):

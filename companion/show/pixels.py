@@ -43,9 +43,8 @@ def map_picture(codes: torch.Tensor, labels: torch.Tensor, low, high, side: int)
     place = ((codes - low) / (high - low) * (side - 1)).round().long().cpu()
     inside = ((place >= 0) & (place < side)).all(1)
     (column, row), colour = place[inside].T, labels.cpu()[inside]
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS], np.uint8)
     picture = np.full((side, side, 3), 255, np.uint8)
-    picture[side - 1 - row.numpy(), column.numpy()] = palette[colour.numpy()]
+    picture[side - 1 - row.numpy(), column.numpy()] = palette(COLOURS)[colour.numpy()]
     return picture
 
 
@@ -91,3 +90,42 @@ def bar_chart(values: list[float], top: float) -> np.ndarray:
         )
         pen.text((pitch * (place + 0.5), BAR - 2), str(place + 1), "black", FONT, anchor="mb")
     return np.array(page)
+
+
+def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndarray:
+    """The plane cut into the cells of code vectors (K, 2), points (N, 2) as dots: (side, side, 3) uint8.
+
+    A cell is what lies nearer its code than any other; each code is a white square with a black rim.
+    """
+    points, codes = points.cpu(), codes.cpu()
+    low, high = points.quantile(0.005, 0), points.quantile(0.995, 0)
+    across, up = (torch.linspace(low[i], high[i], side) for i in (0, 1))
+    grid = torch.stack(torch.meshgrid(up.flip(0), across, indexing="ij")[::-1], -1)  # (S, S, 2)
+    nearest = torch.cdist(grid.view(-1, 2), codes).argmin(1).view(side, side)
+    picture = palette(COLOURS)[nearest.numpy() % len(COLOURS)] // 3 + 170
+    place = lambda at: ((at - low) / (high - low) * (side - 1)).round().long()  # noqa: E731
+    dots = place(points)
+    column, row = dots[((dots >= 0) & (dots < side)).all(1)].T.numpy()
+    picture[side - 1 - row, column] = 90
+    for column, row in place(codes).clamp(3, side - 4).tolist():
+        top = side - 1 - row
+        picture[top - 3 : top + 4, column - 3 : column + 4] = 0
+        picture[top - 2 : top + 3, column - 2 : column + 3] = 255
+    return picture.astype(np.uint8)
+
+
+def lit_grid(values: torch.Tensor, columns: int, lit: int, cell: int = 7) -> np.ndarray:
+    """Numbers (K,) as a grid of grey squares, small ones dark, one framed in red: (H, W, 3) uint8."""
+    levels = torch.nn.functional.pad(values, (0, -len(values) % columns), value=values.max().item())
+    grey = 255 * (levels - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
+    grid = grey.view(-1, columns).byte().cpu().numpy().repeat(cell, 0).repeat(cell, 1)
+    picture = np.stack([grid] * 3, -1)
+    top, left = cell * (lit // columns), cell * (lit % columns)
+    red = picture[top : top + cell, left : left + cell]
+    red[:] = (213, 94, 0)
+    return picture
+
+
+def palette(colours: Sequence[str]) -> np.ndarray:
+    """Hexadecimal colours as (K, 3) uint8."""
+    return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)

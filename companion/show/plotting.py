@@ -196,3 +196,33 @@ def frontier(lines: dict[str, list], xlabel: str, ylabel: str, **scale) -> None:
     axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
     axis.legend()
     plt.show()
+
+
+def bars(quantities: dict[str, dict], title: str = "", digits: int = 1) -> None:
+    """Small multiples {quantity with its unit: {name: value}}: one panel each, the same names below."""
+    names = list(next(iter(quantities.values())))
+    figure, axes = plt.subplots(
+        1, len(quantities), figsize=(WIDE, 0.7 + 0.32 * len(names)), sharey=True, squeeze=False
+    )
+    for axis, (quantity, found), colour in zip(axes[0], quantities.items(), COLOURS, strict=False):
+        values = [float(found[name]) for name in names]
+        drawn = axis.barh(names, values, color=colour)
+        axis.bar_label(drawn, [f"{value:.{digits}f}" for value in values], padding=3)
+        axis.set(xlabel=quantity, xticks=[], xlim=(0, 1.25 * max(values)))
+        axis.tick_params(length=0)
+    axes[0, 0].invert_yaxis()  # the first name on top
+    figure.suptitle(title)
+    plt.show()
+
+
+def known_factors(render: Callable, sizes: dict[str, int], steps: int = 6, title: str = "") -> None:
+    """One known factor {name: number of values} changes in each row, the others at their middle.
+
+    render: values (B, F) int64 -> images (B, C, H, W).
+    """
+    rows = {}
+    for place, (name, size) in enumerate(sizes.items()):
+        values = torch.tensor([size // 2 for size in sizes.values()]).repeat(steps, 1)  # (steps, F)
+        values[:, place] = torch.linspace(0, size - 1, steps).long()
+        rows[name] = render(values)
+    strip(rows, title=title)

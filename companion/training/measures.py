@@ -15,30 +15,28 @@ from companion.training.fingerprint import apart, double, short
 SPOT = 1e-2  # relative, of a measure made anew on a few items
 
 
-SPOT_ITEMS = 64
-
-
 def measure_or_load(
-    name: str, model: nn.Module, data: Images, measure: Callable, items: torch.Tensor | None = None
-) -> torch.Tensor:
+    name: str, model: nn.Module, data: Images, measure: Callable,
+    items: torch.Tensor | None = None, spot: int = 64,
+) -> torch.Tensor:  # fmt: skip
     """`measure(model, items)`, a tensor that takes minutes, from the file where it was kept.
 
     items: the test images by default. The file lies among the checkpoints and is used as they are:
     while the weights are those it was made with, and while the same measure, made anew on the first
-    64 items with seeded dice, still gives what it gave. Else all is measured, and kept among yours.
+    `spot` items with seeded dice, still gives what it gave. Else all is measured, and kept among yours.
     """
     items = data.test if items is None else items
     wanted = {"weights": digest_of_weights(model), "items": len(items)}
-    spot = spot_of(model, measure, items)
+    found = spot_of(model, measure, items[:spot])
     if asked("COMPANION_ACCEPT", name):
         path = paths(name, data)[-1]
-        notes.write_note(notes.read_note(path) | wanted | {"spot": spot}, path)
+        notes.write_note(notes.read_note(path) | wanted | {"spot": found}, path)
         print(f"{name}: accepted")
     why = "as asked" if asked("COMPANION_RETRAIN", name) else "no file"
     for path in [] if why == "as asked" else filter(Path.exists, paths(name, data)):
         note = notes.read_note(path)
         changes = [f"other {key}" for key in wanted if note.get(key) != wanted[key]]
-        changes += other_spot(note["spot"], spot)
+        changes += other_spot(note["spot"], found)
         if not changes:
             print(f"{name}: loaded, measured before with these weights")
             return notes.read_tensors(path)["result"]
@@ -47,16 +45,15 @@ def measure_or_load(
     result = measure(model, items).cpu().contiguous()
     if first_process():
         path = folder_for(name) / f"{name}.{source_of(data)}.safetensors"
-        notes.write({"result": result}, wanted | {"spot": spot}, path)
+        notes.write({"result": result}, wanted | {"spot": found}, path)
     return result
 
 
-def spot_of(model: nn.Module, measure: Callable, items: torch.Tensor) -> dict[str, float]:
+def spot_of(model: nn.Module, measure: Callable, few: torch.Tensor) -> dict[str, float]:
     """Mean and standard deviation of the measure of a few items, on a CPU with seeded dice."""
-    few = items[:SPOT_ITEMS].cpu()
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        result = measure(double(model).eval(), few).detach().double()
+        result = measure(double(model).eval(), few.cpu()).detach().double()
     return {"mean": short(result.mean().item()), "deviation": short(result.std().item())}
 
 
@@ -64,7 +61,7 @@ def other_spot(old: dict[str, float], new: dict[str, float]) -> list[str]:
     """What moved between two spots, in words."""
     least = max(abs(value) for value in old.values())
     moved = [key for key in old if apart(old[key], new[key], SPOT, least)]
-    return [f"{key} of {SPOT_ITEMS} items {old[key]:.4g} → {new[key]:.4g}" for key in moved]
+    return [f"{key} of the first items {old[key]:.4g} → {new[key]:.4g}" for key in moved]
 
 
 def digest_of_weights(model: nn.Module) -> str:

@@ -9,9 +9,11 @@ from companion.show.panels.families import (
     moments,
     over_time,
 )
+from companion.show.panels.tokens import codebook_plane, nearest_code, token_sliders
 
 __all__ = [
     "code_sliders",
+    "codebook_plane",
     "corruption_sliders",
     "family_slider",
     "family_traversals",
@@ -19,6 +21,8 @@ __all__ = [
     "frames",
     "latent_plane",
     "moments",
+    "nearest_code",
     "over_time",
+    "token_sliders",
     "true_factors",
 ]

@@ -1,0 +1,44 @@
+"""How much of a codebook is used, and what a picture costs in other hands."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from companion.data import to_uint8
+from companion.models import in_codebook
+
+
+def codebook_use(tokens: torch.Tensor, size: int) -> dict[str, float]:
+    """Of tokens (...) over one pass of a dataset: "usage, %" and "perplexity" of a codebook of `size`.
+
+    Usage is the share of codes that occur; perplexity exp of the entropy of their frequencies, the
+    number of codes that would say as much if all were equally frequent. ValueError for a token that
+    the codebook does not have.
+    """
+    tokens = in_codebook(tokens.flatten().cpu(), size)
+    share = tokens.bincount(minlength=size).double() / len(tokens)
+    entropy = -torch.special.xlogy(share, share).sum()
+    return {
+        "usage, %": 100 * (share > 0).double().mean().item(),
+        "perplexity": entropy.exp().item(),
+    }
+
+
+def webp(images: torch.Tensor, quality: int) -> tuple[float, float]:
+    """Bits an image and squared error a pixel of lossy WebP: images (N, C, H, W).
+
+    The bytes of each file are counted with its header, some 30 bytes, which weigh on small images.
+    """
+    bits, error = 0, 0.0
+    for image in to_uint8(images).cpu().movedim(1, -1).numpy():
+        file, picture = (
+            io.BytesIO(),
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),
+        )
+        picture.convert("RGB").save(file, "webp", quality=quality, method=6)
+        bits += 8 * len(file.getvalue())
+        back = np.asarray(Image.open(file).convert(picture.mode)).reshape(image.shape)
+        error += np.square((back / 255.0) - (image / 255.0)).mean()
+    return bits / len(images), error / len(images)

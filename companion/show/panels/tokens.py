@@ -1,0 +1,81 @@
+"""Sliders over an image's tokens, and over the inside of the quantiser."""
+
+from collections.abc import Callable
+
+import torch
+
+from companion.data import tile
+from companion.show.panel import Panel, Slider
+from companion.show.pixels import beside, lit_grid, plane_cells
+
+
+def token_sliders(decode: Callable, tokens: torch.Tensor, size: int) -> Panel:
+    """One token of an image by its place and its value: what it decodes to, and what has changed.
+
+    decode: tokens (B, H, W) -> images (B, C, h, w); one call a move. tokens: (H, W), below `size`.
+    """
+    rows, columns = tokens.shape
+    with torch.no_grad():
+        before = decode(tokens[None])
+
+    @torch.no_grad()
+    def draw(row, column, value):
+        edited = tokens.clone()
+        edited[row, column] = value
+        after = decode(edited[None])
+        change = (after - before).abs()
+        moved = (change > 0.05).float().mean().item()
+        text = f"token {tokens[row, column].item()} → {value}: {moved:.0%} of the pixels change"
+        return tile(torch.stack([before[0], after[0], change[0]])[None]), text
+
+    controls = {
+        "row": Slider("row", 0, rows - 1, rows // 2, step=1),
+        "column": Slider("column", 0, columns - 1, columns // 2, step=1),
+        "value": Slider("token", 0, size - 1, size // 2, step=1),
+    }
+    return Panel(draw, controls, text="Three sliders: a token's row, its column and its value.")
+
+
+def nearest_code(image: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> Panel:
+    """The inside of the quantiser: how far one place's vector is from every code, the nearest lit.
+
+    image: (C, h, w). vectors: the encoder's output (D, H, W) for it. codes: (K, D).
+    """
+    high, wide = vectors.shape[1:]
+    scale = image.shape[-2] // high, image.shape[-1] // wide
+
+    @torch.no_grad()
+    def draw(row, column):
+        distance = (codes - vectors[:, row, column]).norm(dim=1)  # (K,)
+        nearest = distance.argmin().item()
+        marked = image.clone()
+        top, left = row * scale[0], column * scale[1]
+        marked[:, top : top + scale[0], left : left + scale[1]] += 0.35
+        chart = lit_grid(distance, 32 if len(codes) > 64 else 8, nearest)
+        text = f"nearest is code {nearest}, at {distance[nearest]:.2f}; the mean is {distance.mean():.2f}"
+        return beside(tile(marked.clamp(0, 1)[None, None]), chart), text
+
+    controls = {
+        "row": Slider("row", 0, high - 1, high // 2, step=1),
+        "column": Slider("column", 0, wide - 1, wide // 2, step=1),
+    }
+    return Panel(draw, controls, text="Two sliders over the image; the distances to all codes.")
+
+
+def codebook_plane(
+    codebooks: dict[int, torch.Tensor], points: torch.Tensor, side: int = 224
+) -> Panel:
+    """A slider over codebooks in the plane, {size: codes (K, 2)}: their cells, and the points (N, 2)."""
+    pictures = {size: plane_cells(codes, points, side) for size, codes in codebooks.items()}
+    errors = {
+        size: torch.cdist(points, codes).amin(1).square().mean().item()
+        for size, codes in codebooks.items()
+    }
+    sizes = sorted(codebooks)
+
+    def draw(step):
+        size = sizes[step]
+        return pictures[size], f"{size} codes, squared error {errors[size]:.3f}"
+
+    controls = {"step": Slider("codes, doubled each step", 0, len(sizes) - 1, 2, step=1)}
+    return Panel(draw, controls, text="A slider over the size of a codebook in the plane.")

@@ -1,0 +1,38 @@
+"""Usage and perplexity where they are known, and a codec's bits."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from companion import metrics
+
+
+def test_usage_and_perplexity_of_known_frequencies():
+    assert metrics.codebook_use(torch.arange(8), 8) == pytest.approx(
+        {"usage, %": 100, "perplexity": 8}
+    )
+    half = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]])
+    assert metrics.codebook_use(half, 16) == pytest.approx({"usage, %": 12.5, "perplexity": 2})
+    uneven = torch.tensor([3] * 9 + [5])
+    entropy = -0.9 * torch.tensor(0.9).log() - 0.1 * torch.tensor(0.1).log()
+    assert metrics.codebook_use(uneven, 8)["perplexity"] == pytest.approx(entropy.exp().item())
+
+
+@pytest.mark.parametrize("token", [-1, 8])
+def test_a_token_that_the_codebook_does_not_have(token):
+    with pytest.raises(ValueError, match="its numbers are 0 to 7"):
+        metrics.codebook_use(torch.tensor([0, token]), 8)
+
+
+def test_webp_counts_its_bytes_and_errs_less_at_a_higher_quality():
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 1, 4, 4), 28, mode="bilinear")
+    low, high = metrics.webp(smooth, 10), metrics.webp(smooth, 95)
+    assert low[0] < high[0] and low[1] > high[1] > 0
+    file = io.BytesIO()
+    pixels = (smooth[0, 0] * 255).round().byte().numpy()
+    Image.fromarray(pixels).convert("RGB").save(file, "webp", quality=10, method=6)
+    assert metrics.webp(smooth[:1], 10)[0] == 8 * len(file.getvalue())
+    assert metrics.webp(smooth.repeat(1, 3, 1, 1), 50)[1] > 0
