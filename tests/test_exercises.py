@@ -50,11 +50,12 @@ WRONG = {
         "Divide the ELBO's": lambda e, n, b: e / (b * n),
     },
     "31.6.1": {
-        "side × side": lambda side, k: side * math.log2(k),
-        "are nats": lambda side, k: side**2 * math.log(k),
-        "not K": lambda side, k: side**2 * k,
-        "not round up": lambda side, k: side**2 * math.ceil(math.log2(k)),
-        "The number of tokens": lambda side, k: 1.0,
+        "Round down": lambda bits, side: 2 ** (bits / side**2),
+        "bits of one token": lambda bits, side: bits // side**2,
+        "Do not round the bits": lambda bits, side: 2 ** (bits // side**2),
+        "side × side": lambda bits, side: 2.0 ** (bits / side) // 1,
+        "not of e": lambda bits, side: math.floor(math.exp(bits / side**2)),
+        "Divide the bits": lambda bits, side: 1.0,
     },
     "31.6.2": {
         "(K, D)": lambda v, t, c: v.mean(0),

@@ -417,6 +417,6 @@ def test_cells_of_the_plane_belong_to_their_nearest_code():
     colours = [tuple(values[counts.argmax()]) for values, counts in most]
     assert colours[0] != colours[1]
     panel = panels.codebook_plane({2: codes, 1: codes[:1], 4: codes.repeat(2, 1)}, points)
-    assert panel.readout.startswith("4 codes, squared error")
-    panel.set(step=0)
-    assert panel.readout.startswith("1 codes")
+    assert panel.readout.startswith("1 codes, squared error")
+    panel.set(size=4)
+    assert panel.readout.startswith("4 codes")

@@ -7,30 +7,32 @@ import torch
 from companion.exercises.machinery import answer, close, seeded
 
 
-def grid_bits(side, size):
-    return side * side * math.log2(size)
+def largest_codebook(bits, side):
+    return math.floor(2 ** (bits / side**2) + 1e-9)  # 2 to the bits of one token
 
 
-def check_grid_bits(attempt):
-    cases = ((7, 512), (8, 1000), (4, 2))
+def check_largest_codebook(attempt):
+    cases = ((441, 7), (300, 8), (200, 7))
     values = [answer(attempt, *case).double().item() for case in cases]
 
     def all_close(other):
         return all(
-            abs(v - other(*case)) < 1e-4 * abs(v) + 1e-6
+            math.isclose(v, other(*case), rel_tol=1e-6, abs_tol=0.01)
             for v, case in zip(values, cases, strict=True)
         )
 
-    if all_close(lambda side, size: side * math.log2(size)):
+    if all_close(lambda bits, side: 2 ** (bits / side**2)) and not all_close(largest_codebook):
+        return "Round down: a codebook has a whole number of codes."
+    if all_close(lambda bits, side: bits // side**2):
+        return "Those are the bits of one token: b bits tell 2 to the b codes apart."
+    if all_close(lambda bits, side: 2 ** (bits // side**2)):
+        return "Do not round the bits of a token: 5 bits and a half are 45 codes."
+    if all_close(lambda bits, side: math.floor(2 ** min(bits / side, 1000))):
         return "The grid has side × side tokens."
-    if all_close(lambda side, size: side**2 * math.log(size)):
-        return "Those are nats: take the logarithm to base 2."
-    if all_close(lambda side, size: side**2 * size):
-        return "A token that is one of K costs log₂ K bits, not K."
-    if all_close(lambda side, size: side**2 * math.ceil(math.log2(size))):
-        return "Do not round up: many tokens together need not fill whole bits each."
-    if not all_close(grid_bits):
-        return "The number of tokens times the bits of one, log₂ K."
+    if all_close(lambda bits, side: math.floor(math.exp(bits / side**2))):
+        return "Bits count in powers of 2, not of e."
+    if not all_close(largest_codebook):
+        return "Divide the bits among the tokens, and take 2 to that power."
 
 
 def encoder_gradient(z, e, upstream, beta):
@@ -127,12 +129,13 @@ def check_codes_needed(attempt):
         return "That is right in the plane only: how do D axes share the codes?"
     if all_close(lambda k, a, b, d: k * (b / a) ** (d / 2)):
         return "The other way round: less error needs more codes."
-    if not all_close(codes_needed):
+    whole = [math.ceil(codes_needed(*case) - 1e-9) for case in cases]
+    if not all_close(codes_needed) and values != whole:
         return "K cells share a volume, so a cell's side goes as K to -1/D, and the error as its square."
 
 
 EXERCISES = {
-    "31.6.1": (check_grid_bits, grid_bits),
+    "31.6.1": (check_largest_codebook, largest_codebook),
     "31.6.2": (check_means_of_choosers, means_of_choosers),
     "31.6.3": (check_perplexity, perplexity),
     "31.6.4": (check_encoder_gradient, encoder_gradient),

@@ -100,7 +100,7 @@ class MaskedPrior(TokenPrior):
     def __init__(self, size, side=7, width=64, layers=6, dropout=0.1):
         super().__init__(size, side)
         self.embed = nn.Embedding(size, width)
-        self.first = MaskedConv2d(width, width, side | 1, own=False)
+        self.first = MaskedConv2d(width, width, 3, own=False)
         self.rest = nn.ModuleList(MaskedConv2d(width, width, 3, own=True) for _ in range(layers))
         self.head = nn.Conv2d(width, size, 1)
         self.dropout = Dropout(dropout)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from companion.data import tile
-from companion.show.panel import Panel, Slider
+from companion.show.panel import Choice, Panel, Slider
 from companion.show.pixels import beside, lit_grid, plane_cells
 
 
@@ -71,11 +71,9 @@ def codebook_plane(
         size: torch.cdist(points, codes).amin(1).square().mean().item()
         for size, codes in codebooks.items()
     }
-    sizes = sorted(codebooks)
 
-    def draw(step):
-        size = sizes[step]
+    def draw(size):
         return pictures[size], f"{size} codes, squared error {errors[size]:.3f}"
 
-    controls = {"step": Slider("codes, doubled each step", 0, len(sizes) - 1, 2, step=1)}
+    controls = {"size": Choice("codes", {str(size): size for size in sorted(codebooks)})}
     return Panel(draw, controls, text="A slider over the size of a codebook in the plane.")
