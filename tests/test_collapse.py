@@ -98,3 +98,15 @@ def test_the_minibatch_estimate_approaches_the_closed_form():
 def test_a_weight_below_zero_is_named():
     with pytest.raises(ValueError, match="the weight on the KL is 0 or more"):
         BUILT["BetaVAE"](-1.0)
+
+
+def test_measuring_a_model_leaves_its_record_of_training_alone():
+    """Scores are kept beside a digest of the whole state: what is measured first must not change it."""
+    torch.manual_seed(0)
+    model, x = BUILT["BetaVAE"](4).eval(), torch.rand(5, 1, 32, 32)
+    model.progress.fill_(1.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.loss(x)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.train().loss(x)
+    assert not torch.equal(before["kl_past"], model.kl_past)
