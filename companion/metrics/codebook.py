@@ -33,10 +33,8 @@ def webp(images: torch.Tensor, quality: int) -> tuple[float, float]:
     """
     bits, error = 0, 0.0
     for image in to_uint8(images).cpu().movedim(1, -1).numpy():
-        file, picture = (
-            io.BytesIO(),
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),
-        )
+        file = io.BytesIO()
+        picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
         picture.convert("RGB").save(file, "webp", quality=quality, method=6)
         bits += 8 * len(file.getvalue())
         back = np.asarray(Image.open(file).convert(picture.mode)).reshape(image.shape)

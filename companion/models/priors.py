@@ -4,6 +4,8 @@ Both have `logits(tokens)` -> (B, H, W, size), `loss(tokens)` for the training l
 `sample(count)`. ValueError for a token that the codebook does not have.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -26,7 +28,7 @@ class TokenPrior(nn.Module):
 
     def loss(self, tokens):
         nats = self.nll(tokens)
-        return {"loss": nats.flatten(1).sum(1).mean(), "bits a token": nats.mean() / 0.6931472}
+        return {"loss": nats.flatten(1).sum(1).mean(), "bits a token": nats.mean() / math.log(2)}
 
 
 class TokenTransformer(TokenPrior):
