@@ -18,6 +18,7 @@ from companion.data import Images
 from companion.training import (
     CheckpointError,
     TrainingError,
+    fit_and_measure,
     fit_or_load,
     forget,
     measure_or_load,
@@ -501,3 +502,44 @@ def test_a_small_file_system_is_what_the_limit_imitates(tmp_path):
     finally:
         subprocess.run(["umount", room], check=True)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] < 0  # the limit was its own process's
+
+
+def total_of(model, x):
+    return model.encoder(x).detach().sum(0)
+
+
+def in_place_of_weights(points, model=None, measure=total_of, items=None, **settings):
+    torch.manual_seed(0)
+    settings = {"epochs": 2, "batch": 50, "bar": False} | settings
+    return fit_and_measure("t/sweep", model or Model(), points, measure, items, spot=5, **settings)
+
+
+def test_numbers_are_kept_in_place_of_a_model(folder, points, capsys):
+    first = in_place_of_weights(points)
+    assert "t/sweep: training on points (no file)" in capsys.readouterr().out
+    trained, _ = use(points)
+    assert torch.allclose(first, total_of(trained, points.test), atol=1e-2)
+    capsys.readouterr()
+    assert torch.equal(in_place_of_weights(points), first)
+    assert not capsys.readouterr().out
+    files = [path.name for path in (folder / "trained" / "t").glob("sweep*.safetensors")]
+    assert files == ["sweep.points.safetensors"]
+    assert not [n for n in files if "unfinished" in n]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda points: in_place_of_weights(points, Doubled()),
+        lambda points: in_place_of_weights(points, Model(latent_dim=4)),
+        lambda points: in_place_of_weights(points, epochs=3),
+        lambda points: in_place_of_weights(points, measure=lambda m, x: 1.1 * total_of(m, x)),
+        lambda points: in_place_of_weights(points, items=points.train),
+        lambda points: in_place_of_weights(points.first(100)),
+    ],
+)
+def test_what_the_numbers_depend_on_makes_them_anew(folder, points, capsys, change):
+    in_place_of_weights(points)
+    capsys.readouterr()
+    change(points)
+    assert "t/sweep: training on points" in capsys.readouterr().out

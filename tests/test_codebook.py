@@ -36,3 +36,17 @@ def test_webp_counts_its_bytes_and_errs_less_at_a_higher_quality():
     Image.fromarray(pixels).convert("RGB").save(file, "webp", quality=10, method=6)
     assert metrics.webp(smooth[:1], 10)[0] == 8 * len(file.getvalue())
     assert metrics.webp(smooth.repeat(1, 3, 1, 1), 50)[1] > 0
+
+
+def test_rounding_keeps_the_ends_of_each_axis_and_errs_by_half_a_step():
+    codes = torch.rand(500, 3) * torch.tensor([1.0, 10.0, 0.1])
+    low, high = codes.amin(0), codes.amax(0)
+    found = metrics.rounded(codes, 3)
+    assert all(len(found[:, axis].unique()) == 8 for axis in range(3))
+    assert torch.allclose(found.amin(0), low) and torch.allclose(found.amax(0), high)
+    assert ((found - codes).abs() <= (high - low) / 7 / 2 * 1.001).all()
+
+
+def test_the_envelope_leaves_out_what_a_cheaper_point_beats():
+    points = [(3, 0.5), (1, 2.0), (2, 2.5), (4, 0.6), (2, 1.0)]
+    assert metrics.lower_envelope(points) == [(1, 2.0), (2, 1.0), (3, 0.5)]

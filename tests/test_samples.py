@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from companion.metrics import density_coverage, frechet_distance, separable
+from companion.metrics import density_coverage, frechet_distance, sample_scores, separable
 
 
 def normal(count, dimensions=4, seed=0):
@@ -77,3 +77,13 @@ def test_what_lies_elsewhere_is_told_apart_and_what_does_not_is_not():
 def test_sets_that_cannot_be_compared_are_named(measure, a, b, words):
     with pytest.raises(ValueError, match=words):
         measure(a, b)
+
+
+def test_the_scores_of_images_are_those_of_their_features():
+    images, others = torch.rand(200, 1, 4, 4), torch.rand(150, 1, 4, 4) + 0.1
+    found = sample_scores(lambda x: x.flatten(1)[:, :5], images, others)
+    a, b = images.flatten(1)[:, :5], others.flatten(1)[:, :5]
+    density, coverage = density_coverage(a, b)
+    assert found == {
+        "Fréchet distance": frechet_distance(a, b), "density": density, "coverage": coverage
+    }  # fmt: skip

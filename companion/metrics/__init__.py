@@ -11,13 +11,15 @@ from companion.metrics.bounds import (
     refined_posterior,
 )
 from companion.metrics.classifier import (
+    ColourClassifier,
     DigitClassifier,
     accuracy,
     confidence,
     jitter,
+    perceptual_distance,
     readable_share,
 )
-from companion.metrics.codebook import codebook_use, webp
+from companion.metrics.codebook import codebook_use, lower_envelope, rounded, webp
 from companion.metrics.codes import Gaussian, effects, interpolate, traversal
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
@@ -35,11 +37,12 @@ from companion.metrics.filters import FILTERS, tuned
 from companion.metrics.linear import PCA, linear_probe, principal_angles
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
 from companion.metrics.reconstruction import decibels, mse, over, psnr, spectrum
-from companion.metrics.samples import density_coverage, frechet_distance, separable
+from companion.metrics.samples import density_coverage, frechet_distance, sample_scores, separable
 
 __all__ = [
     "FILTERS",
     "PCA",
+    "ColourClassifier",
     "DigitClassifier",
     "Gaussian",
     "accuracy",
@@ -63,6 +66,7 @@ __all__ = [
     "kl_parts",
     "latent_use",
     "linear_probe",
+    "lower_envelope",
     "matched_cosines",
     "mig",
     "mixture_log_prob",
@@ -70,11 +74,14 @@ __all__ = [
     "mse",
     "mutual_information",
     "over",
+    "perceptual_distance",
     "principal_angles",
     "psnr",
     "readable_share",
     "reference_codes",
     "refined_posterior",
+    "rounded",
+    "sample_scores",
     "sap",
     "scores_of",
     "separable",

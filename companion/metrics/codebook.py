@@ -40,3 +40,18 @@ def webp(images: torch.Tensor, quality: int) -> tuple[float, float]:
         back = np.asarray(Image.open(file).convert(picture.mode)).reshape(image.shape)
         error += np.square((back / 255.0) - (image / 255.0)).mean()
     return bits / len(images), error / len(images)
+
+
+def rounded(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    """Codes (N, M), each rounded to one of 2**bits even levels from its axis's least to its largest."""
+    low, high, steps = codes.amin(0), codes.amax(0), 2**bits - 1
+    return low + ((codes - low) / (high - low) * steps).round() / steps * (high - low)
+
+
+def lower_envelope(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, error) pairs those that no cheaper pair beats, by their cost."""
+    kept = []
+    for cost, error in sorted(points):
+        if not kept or error < kept[-1][1]:
+            kept.append((cost, error))
+    return kept

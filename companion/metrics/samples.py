@@ -6,6 +6,8 @@ something beside two others: that of two halves of the data (the floor) and that
 
 import torch
 
+from companion.metrics.reconstruction import over
+
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """Squared Fréchet distance of the Gaussians fitted to features a (N, D) and b (M, D).
@@ -52,6 +54,17 @@ def density_coverage(
         inside += within.sum().item()
         covered[start : start + batch] = within.any(1)
     return inside / (k * len(samples)), covered.double().mean().item()
+
+
+def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[str, float]:
+    """ "Fréchet distance", "density" and "coverage" of samples against data, images (N, C, H, W) both.
+
+    features: images -> (N, D), such as a classifier's `features`.
+    """
+    known, found = over(features, data), over(features, samples)
+    density, coverage = density_coverage(known, found)
+    distance = frechet_distance(known, found)
+    return {"Fréchet distance": distance, "density": density, "coverage": coverage}
 
 
 def exact_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The skeleton of all six notebooks, likelihoods, and what later notebooks take from earlier ones."""
 
+from companion.models.critic import PatchCritic
 from companion.models.likelihoods import (
     bernoulli_nll,
     discretised_logistic_nll,
@@ -19,6 +20,7 @@ __all__ = [
     "Encoder",
     "MaskedConv2d",
     "MaskedPrior",
+    "PatchCritic",
     "TokenTransformer",
     "bernoulli_nll",
     "discretised_logistic_nll",

@@ -4,7 +4,7 @@ from companion.training.checkpoints import fit_or_load
 from companion.training.checks import TrainingError
 from companion.training.history import History
 from companion.training.loop import fit
-from companion.training.measures import measure_or_load
+from companion.training.measures import fit_and_measure, measure_or_load
 from companion.training.notes import CheckpointError, forget
 from companion.training.players import Player
 
@@ -14,6 +14,7 @@ __all__ = [
     "Player",
     "TrainingError",
     "fit",
+    "fit_and_measure",
     "fit_or_load",
     "forget",
     "measure_or_load",

@@ -1,4 +1,4 @@
-"""A measure that takes minutes, kept beside the checkpoints that it was made with."""
+"""Measures that take minutes, kept beside the checkpoints they were made with, or in their place."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,8 +9,18 @@ from torch import nn
 
 from companion.data import Images
 from companion.training import notes
-from companion.training.checkpoints import asked, first_process, folder_for, half, paths, source_of
-from companion.training.fingerprint import apart, double, short
+from companion.training.checkpoints import (
+    asked,
+    first_process,
+    folder_for,
+    half,
+    marks_of,
+    other_settings,
+    paths,
+    source_of,
+)
+from companion.training.fingerprint import apart, differences, double, other_data, short
+from companion.training.loop import fit
 
 SPOT = 1e-2  # relative, of a measure made anew on a few items
 
@@ -46,6 +56,43 @@ def measure_or_load(
     if first_process():
         path = folder_for(name) / f"{name}.{source_of(data)}.safetensors"
         notes.write({"result": result}, wanted | {"spot": found}, path)
+    return result
+
+
+def fit_and_measure(
+    name: str, model: nn.Module, data: Images, measure: Callable,
+    items: torch.Tensor | None = None, spot: int = 64, **settings,
+) -> torch.Tensor:  # fmt: skip
+    """`measure(model, items)` after `fit(model, data, **settings)`: the numbers are kept, no weights.
+
+    For a sweep over many small models. model: as built from a seed, untrained. items: the test images
+    by default. The file is used while the settings, the data, and what the untrained model does (its
+    loss, gradients, and the measure of the first `spot` items) are those it was made with. Where it is
+    used the model stays untrained.
+    """
+    items = data.test if items is None else items
+    marks = marks_of(data, settings)
+    wanted = marks | {"items": len(items), "behaviour": marks["behaviour"](model)}
+    wanted["spot"] = spot_of(model, measure, items[:spot])
+    why = "as asked" if asked("COMPANION_RETRAIN", name) else "no file"
+    for path in [] if why == "as asked" else filter(Path.exists, paths(name, data)):
+        note = notes.read_note(path)
+        changes = other_settings(note["settings"], wanted["settings"])
+        changes += other_data(
+            note["data"], wanted["data"], source_of(data).startswith("imagenette")
+        )
+        changes += differences(note["behaviour"], wanted["behaviour"])
+        changes += other_spot(note["spot"], wanted["spot"])
+        changes += [] if note["items"] == len(items) else ["other items"]
+        if not changes:
+            return notes.read_tensors(path)["result"]
+        why = ", ".join(changes[:3])
+    print(f"{name}: training on {source_of(data)} ({why})")
+    fit(model, data, **settings)
+    result = measure(model, items).cpu().contiguous()
+    if first_process():
+        path = folder_for(name) / f"{name}.{source_of(data)}.safetensors"
+        notes.write({"result": result}, wanted, path)
     return result
 
 
