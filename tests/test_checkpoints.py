@@ -511,7 +511,7 @@ def total_of(model, x):
 def in_place_of_weights(points, model=None, measure=total_of, items=None, **settings):
     torch.manual_seed(0)
     settings = {"epochs": 2, "batch": 50, "bar": False} | settings
-    return fit_and_measure("t/sweep", model or Model(), points, measure, items, spot=5, **settings)
+    return fit_and_measure("t/sweep", model or Model(), points, measure, items, **settings)
 
 
 def test_numbers_are_kept_in_place_of_a_model(folder, points, capsys):

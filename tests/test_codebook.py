@@ -50,3 +50,11 @@ def test_rounding_keeps_the_ends_of_each_axis_and_errs_by_half_a_step():
 def test_the_envelope_leaves_out_what_a_cheaper_point_beats():
     points = [(3, 0.5), (1, 2.0), (2, 2.5), (4, 0.6), (2, 1.0)]
     assert metrics.lower_envelope(points) == [(1, 2.0), (2, 1.0), (3, 0.5)]
+
+
+def test_errors_of_rounded_codes_fall_with_the_bits():
+    images = torch.rand(300, 1, 2, 2)
+    found = metrics.rounded_errors(images.flatten(1), lambda codes: codes, images, bits=(2, 5, 8))
+    assert [bits for bits, _ in found] == [8, 20, 32]
+    for bits, error in found:  # uniform numbers: a twelfth of the squared step
+        assert error == pytest.approx((1 / (2 ** (bits // 4) - 1)) ** 2 / 12, rel=0.15)

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from companion import data, metrics
-from companion.data import DataError, Images, digits, files, pictures, strokes
+from companion.data import DataError, Images, binarised, digits, encoded, files, pictures, strokes
 from companion.training import notes
 
 REAL = os.environ.get("COMPANION_DATA")  # before a test takes it away
@@ -326,3 +326,18 @@ def test_halved_images_are_the_means_of_blocks():
     assert half.name == "toy-3" and half.train.dtype == torch.uint8
     assert (half.train.double() - wanted).abs().max() <= 0.5
     assert half.test.shape == (2, 2, 4, 3) and torch.equal(half.test, half.train[:2])
+
+
+def test_binarised_pixels_are_white_as_often_as_they_are_grey_and_always_the_same():
+    grey = torch.tensor([0, 64, 255], dtype=torch.uint8).repeat(4000, 1)
+    black = binarised(grey)
+    assert set(black.unique().tolist()) == {0, 255} and black.dtype == torch.uint8
+    assert (black.float().mean(0) / 255).tolist() == pytest.approx([0, 64 / 255, 1], abs=0.02)
+    assert torch.equal(black, binarised(grey)) and not torch.equal(black, binarised(grey, seed=1))
+
+
+def test_encoded_items_are_made_of_the_images_asked_for():
+    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 1, 2, 2)
+    items = encoded("tokens", images, lambda x: (255 * x).round().long().sum((1, 2, 3)))
+    assert len(items) == 10 and items.name == "tokens"
+    assert items[torch.tensor([3, 0, 9])].tolist() == [12, 0, 36]

@@ -292,6 +292,16 @@ def test_the_spectrum_of_white_noise_is_flat_at_its_variance():
     assert torch.allclose(metrics.spectrum(noise), torch.full((11,), 0.09).double(), rtol=0.1)
 
 
+def test_the_energy_above_a_frequency_is_parsevals():
+    """A mean, a wave of 3 cycles and one of 7: their mean squares are known."""
+    t = torch.arange(32) / 32
+    wave = 0.5 + 0.3 * (2 * torch.pi * 3 * t).cos() + 0.2 * (2 * torch.pi * 7 * t).sin()
+    images = wave.expand(2, 1, 32, 32)
+    known = {-1: 0.25 + 0.045 + 0.02, 0: 0.045 + 0.02, 3: 0.02, 2.9: 0.045 + 0.02, 7: 0.0}
+    for cycles, energy in known.items():
+        assert metrics.high_energy(images, cycles) == pytest.approx(energy, abs=1e-6)
+
+
 def test_a_slanted_wave_counts_at_the_length_of_its_wave_vector():
     across, down = torch.meshgrid(torch.arange(28) / 28, torch.arange(28) / 28, indexing="xy")
     wave = torch.cos(2 * math.pi * (4 * across + 4 * down))[None, None]  # √32 = 5.66 cycles

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from companion.data import Images
-from companion.metrics import ColourClassifier, accuracy, perceptual_distance
+from companion.metrics import ColourClassifier, accuracy, perceptual_distance, picture_scores
 from companion.models import PatchCritic
 from companion.training import fit
 
@@ -27,6 +27,18 @@ def test_the_distance_is_zero_only_to_itself_and_symmetric(classifier):
     assert perceptual_distance(classifier, a, a).abs().max() < 1e-9
     there, back = perceptual_distance(classifier, a, b), perceptual_distance(classifier, b, a)
     assert torch.allclose(there, back) and (there > 0).all() and there.shape == (4,)
+
+
+def test_pictures_are_scored_against_themselves_and_a_blur(classifier):
+    torch.manual_seed(0)
+    pictures = torch.rand(40, 3, 16, 16)
+    blurred = torch.nn.functional.avg_pool2d(pictures, 5, stride=1, padding=2)
+    same, blur = (picture_scores(classifier, pictures, p) for p in (pictures, blurred))
+    assert same["fine detail, %"] == pytest.approx(100) and blur["fine detail, %"] < 20
+    for name in ("perceptual distance", "Fréchet distance"):
+        assert same[name] == pytest.approx(0, abs=1e-6) and blur[name] > 1e-3
+    mse = (blurred - pictures).square().flatten(1).mean(1)
+    assert blur["PSNR, dB"] == pytest.approx((-10 * mse.log10()).mean().item(), rel=1e-4)
 
 
 class Fixed:

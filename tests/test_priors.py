@@ -49,6 +49,15 @@ def test_samples_are_drawn_from_what_is_scored(build):
         assert torch.equal(prior.sample(20, temperature, dice), grid)
 
 
+def test_a_grid_need_not_be_square(build):
+    prior, dice = build(5, (2, 3)).eval(), torch.rand(4, 6)
+    grid = prior.sample(4, dice=dice)
+    assert grid.shape == (4, 2, 3)
+    with torch.no_grad():
+        first = prior.logits(torch.zeros(1, 2, 3, dtype=torch.long))[0, 0, 0]
+    assert torch.equal(grid[:, 0, 0], pick(first.expand(4, 5), dice[:, 0]))
+
+
 def test_picks_have_the_probabilities_of_the_logits():
     chances = torch.tensor([0.5, 0.3, 0.2])
     picks = pick(chances.log().expand(30_000, 3), torch.rand(30_000))

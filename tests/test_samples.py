@@ -3,7 +3,14 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from companion.metrics import density_coverage, frechet_distance, sample_scores, separable
+from companion.metrics import (
+    DigitClassifier,
+    compare_samplers,
+    density_coverage,
+    frechet_distance,
+    sample_scores,
+    separable,
+)
 
 
 def normal(count, dimensions=4, seed=0):
@@ -87,3 +94,20 @@ def test_the_scores_of_images_are_those_of_their_features():
     assert found == {
         "Fréchet distance": frechet_distance(a, b), "density": density, "coverage": coverage
     }  # fmt: skip
+
+
+def test_samplers_are_compared_seed_by_seed():
+    torch.manual_seed(0)
+    classifier, images = DigitClassifier().eval(), torch.rand(40, 1, 28, 28)
+    samplers = {
+        "alike": lambda n: torch.rand(n, 1, 28, 28),
+        "blank": lambda n: torch.zeros(n, 1, 28, 28),
+    }
+    found = compare_samplers(samplers, classifier, images, seeds=(3, 4))
+    assert found.shape == (2, 2, 4)
+    torch.manual_seed(4)
+    again = torch.rand(40, 1, 28, 28)
+    assert found[0, 1, :3].tolist() == pytest.approx(
+        list(sample_scores(classifier.features, images, again).values()), rel=1e-5
+    )
+    assert (found[1, :, 0] > found[0, :, 0]).all() and (found[1, :, 2] == 0).all()

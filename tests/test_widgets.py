@@ -397,6 +397,25 @@ def test_a_token_slider_edits_that_token_with_one_call():
     assert tokens.tolist() == [[0, 1], [2, 3]]
 
 
+def test_two_levels_are_mixed_by_one_decoder_call_a_move():
+    calls = []
+
+    def decode(top, bottom):  # the top is the left half, the bottom the right
+        calls.append(len(top))
+        halves = [part.float().repeat_interleave(4, 1)[:, None] / 8 for part in (top, bottom)]
+        return torch.cat(halves, 3)
+
+    top, bottom = torch.tensor([[[1]], [[2]], [[3]]]), torch.tensor([[[4, 4]], [[5, 5]], [[6, 6]]])
+    panel = panels.swapped_levels(decode, top, bottom)
+    calls.clear()
+    panel.set(first=2, second=0)
+    assert calls == [1]
+    copy, mixed, other = (panel.picture[0, at : at + 3] / 255 * 8 for at in (0, 4, 8))
+    seen = np.array([copy, mixed, other])
+    assert seen == pytest.approx(np.array([[3, 6, 6], [3, 4, 4], [1, 4, 4]]), abs=0.05)
+    assert "differs by 0.20 from the top's image and 0.14 from the bottom's" in panel.readout
+
+
 def test_the_inside_of_the_quantiser_lights_the_nearest_code():
     codes = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     vectors = codes[[7, 8, 9, 31]].T.view(3, 2, 2) + 0.01

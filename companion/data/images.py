@@ -60,6 +60,21 @@ def parts_of(data, labels: bool = False) -> tuple:
     return data if isinstance(data, tuple) else (data,)
 
 
+def encoded(name: str, images: torch.Tensor, encode: Callable) -> Indexed:
+    """What `encode` makes of images (N, C, H, W), float in [0, 1], batch by batch as it is asked for."""
+    return Indexed(name, len(images), lambda i: encode(to_float(images[i])), images.device)
+
+
+def binarised(images: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Black or white pixels, uint8 0 or 255, white with the grey level as the probability.
+
+    The same at every call and on every machine, for what is measured or read off once; a model that
+    should see each image in many ways binarises in its loss.
+    """
+    chance = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed))
+    return 255 * (chance.to(images.device) < to_float(images)).byte()
+
+
 def packed(name: str, images: torch.Tensor) -> Indexed:
     """Black-and-white images (N, ...), zero or not, kept as eight pixels a byte; batches are 0 or 255."""
     shape, bits = images.shape[1:], images.flatten(1) != 0  # (N, D)

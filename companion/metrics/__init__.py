@@ -19,7 +19,7 @@ from companion.metrics.classifier import (
     perceptual_distance,
     readable_share,
 )
-from companion.metrics.codebook import codebook_use, lower_envelope, rounded, webp
+from companion.metrics.codebook import codebook_use, lower_envelope, rounded, rounded_errors, webp
 from companion.metrics.codes import Gaussian, effects, interpolate, traversal
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
@@ -36,12 +36,21 @@ from companion.metrics.disentanglement import (
 from companion.metrics.filters import FILTERS, tuned
 from companion.metrics.linear import PCA, linear_probe, principal_angles
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
-from companion.metrics.reconstruction import decibels, mse, over, psnr, spectrum
-from companion.metrics.samples import density_coverage, frechet_distance, sample_scores, separable
+from companion.metrics.reconstruction import decibels, high_energy, mse, over, psnr, spectrum
+from companion.metrics.samples import (
+    SCORES,
+    compare_samplers,
+    density_coverage,
+    frechet_distance,
+    picture_scores,
+    sample_scores,
+    separable,
+)
 
 __all__ = [
     "FILTERS",
     "PCA",
+    "SCORES",
     "ColourClassifier",
     "DigitClassifier",
     "Gaussian",
@@ -50,6 +59,7 @@ __all__ = [
     "beta_vae_score",
     "code_value",
     "codebook_use",
+    "compare_samplers",
     "confidence",
     "dci",
     "decibels",
@@ -59,6 +69,7 @@ __all__ = [
     "factor_vae_score",
     "frechet_distance",
     "gaussian_log_weights",
+    "high_energy",
     "importance_weighted",
     "information_shares",
     "interpolate",
@@ -75,12 +86,14 @@ __all__ = [
     "mutual_information",
     "over",
     "perceptual_distance",
+    "picture_scores",
     "principal_angles",
     "psnr",
     "readable_share",
     "reference_codes",
     "refined_posterior",
     "rounded",
+    "rounded_errors",
     "sample_scores",
     "sap",
     "scores_of",

@@ -1,12 +1,14 @@
 """How much of a codebook is used, and what a picture costs in other hands."""
 
 import io
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
 from companion.data import to_uint8
+from companion.metrics.reconstruction import over
 from companion.models import in_codebook
 
 
@@ -46,6 +48,20 @@ def rounded(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """Codes (N, M), each rounded to one of 2**bits even levels from its axis's least to its largest."""
     low, high, steps = codes.amin(0), codes.amax(0), 2**bits - 1
     return low + ((codes - low) / (high - low) * steps).round() / steps * (high - low)
+
+
+def rounded_errors(
+    codes: torch.Tensor, decode: Callable, images: torch.Tensor, bits: Sequence[int] = range(3, 9)
+) -> list[tuple[int, float]]:
+    """(bits an image, squared error a pixel) of codes (N, M) rounded to so many bits a number.
+
+    decode: codes -> images, (N, ...) in any shape; images: float (N, C, H, W).
+    """
+    found = []
+    for each in bits:
+        copies = over(decode, rounded(codes, each)).view_as(images)
+        found.append((each * codes.shape[1], (copies - images).square().mean().item()))
+    return found
 
 
 def lower_envelope(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -41,3 +41,14 @@ def spectrum(images: torch.Tensor) -> torch.Tensor:
     ring = torch.hypot(waves[:, None], waves).round().long().flatten()  # (H²,)
     sums = torch.zeros(ring.max() + 1, dtype=torch.float64, device=images.device)
     return (sums.index_add(0, ring, power.flatten()) / ring.bincount())[: size // 2 + 1] / size**2
+
+
+def high_energy(images: torch.Tensor, cycles: float) -> float:
+    """Mean square of a pixel value that waves of more than `cycles` an image make up: (N, C, H, H).
+
+    With cycles -1 it is the mean square itself, by Parseval's theorem.
+    """
+    size = images.shape[-1]
+    power = torch.fft.fft2(images.float()).abs().square().flatten(0, 1).double().mean(0)  # (H, H)
+    waves = torch.fft.fftfreq(size, 1 / size, device=images.device)  # -H/2 … H/2 cycles
+    return (power[torch.hypot(waves[:, None], waves) > cycles].sum() / size**4).item()

@@ -4,9 +4,12 @@ Features (N, D) of images are what `over(classifier.features, images)` returns. 
 something beside two others: that of two halves of the data (the floor) and that of a control.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 
-from companion.metrics.reconstruction import over
+from companion.metrics.classifier import perceptual_distance, readable_share
+from companion.metrics.reconstruction import decibels, high_energy, over
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -65,6 +68,48 @@ def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[s
     density, coverage = density_coverage(known, found)
     distance = frechet_distance(known, found)
     return {"Fréchet distance": distance, "density": density, "coverage": coverage}
+
+
+SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
+
+
+def compare_samplers(
+    samplers: dict[str, Callable],
+    classifier,
+    images: torch.Tensor,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> torch.Tensor:
+    """The `SCORES` of each sampler at each seed, against digits: (samplers, seeds, 4).
+
+    samplers: {name: count -> images (count, 1, 28, 28) in [0, 1]}; each gives as many as `images` has.
+    """
+    found = []
+    for draw in samplers.values():
+        for seed in seeds:
+            torch.manual_seed(seed)
+            some = draw(len(images))
+            scores = sample_scores(classifier.features, images, some)
+            found.append([*scores.values(), readable_share(classifier, some)])
+    return torch.tensor(found).view(len(samplers), len(seeds), 4)
+
+
+def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dict[str, float]:
+    """How copies of colour pictures look beside them, float (N, 3, H, W) both, in four numbers.
+
+    "PSNR, dB"; "fine detail, %", the copies' energy in waves shorter than four pixels as a share of
+    the pictures'; "perceptual distance" and "Fréchet distance" in the activations of `network`.
+    """
+    pairs = zip(pictures.split(500), copies.split(500), strict=True)
+    with torch.no_grad():
+        apart = torch.cat([perceptual_distance(network, *pair) for pair in pairs])
+    waves = pictures.shape[-1] // 4
+    features = [over(network.features, images) for images in (pictures, copies)]
+    return {
+        "PSNR, dB": decibels(copies, pictures).mean().item(),
+        "fine detail, %": 100 * high_energy(copies, waves) / high_energy(pictures, waves),
+        "perceptual distance": apart.mean().item(),
+        "Fréchet distance": frechet_distance(*features),
+    }
 
 
 def exact_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The skeleton of all six notebooks, likelihoods, and what later notebooks take from earlier ones."""
 
 from companion.models.critic import PatchCritic
+from companion.models.library import LibraryQuantiser
 from companion.models.likelihoods import (
     bernoulli_nll,
     discretised_logistic_nll,
@@ -18,6 +19,7 @@ __all__ = [
     "Decoder",
     "Dropout",
     "Encoder",
+    "LibraryQuantiser",
     "MaskedConv2d",
     "MaskedPrior",
     "PatchCritic",

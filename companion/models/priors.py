@@ -1,5 +1,6 @@
 """Priors over grids of tokens (B, H, W), int64 below `size`: each token given those before it, row by row.
 
+`side`: of a square grid, or its (rows, columns); one row where tokens are a mere sequence.
 Both have `logits(tokens)` -> (B, H, W, size), `loss(tokens)` for the training loop, in nats a grid, and
 `sample(count)`. ValueError for a token that the codebook does not have.
 """
@@ -17,9 +18,9 @@ from companion.models.skeleton import Dropout
 class TokenPrior(nn.Module):
     """What both priors share: the likelihood of a grid, and drawing one token after the other."""
 
-    def __init__(self, size: int, side: int):
+    def __init__(self, size: int, side: int | tuple[int, int]):
         super().__init__()
-        self.size, self.side = size, side
+        self.size, self.grid = size, (side, side) if isinstance(side, int) else side
 
     def nll(self, tokens: torch.Tensor) -> torch.Tensor:
         """-log p of each token given those before it, in nats: (B, H, W)."""
@@ -37,7 +38,7 @@ class TokenTransformer(TokenPrior):
     def __init__(self, size, side=7, width=128, layers=3, heads=4, dropout=0.1):
         super().__init__(size, side)
         self.embed = nn.Embedding(size + 1, width)  # the last one stands before the first token
-        self.place = nn.Parameter(0.02 * torch.randn(side * side, width))
+        self.place = nn.Parameter(0.02 * torch.randn(math.prod(self.grid), width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size))
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -68,7 +69,7 @@ class TokenTransformer(TokenPrior):
                 hidden = block(hidden, cache)
             token = pick(self.head(hidden[:, 0]) / temperature, chance)
             grid.append(token)
-        return torch.stack(grid, 1).unflatten(1, (self.side, self.side))
+        return torch.stack(grid, 1).unflatten(1, self.grid)
 
 
 class Block(nn.Module):
@@ -117,10 +118,14 @@ class MaskedPrior(TokenPrior):
     def sample(self, count: int, temperature: float = 1.0, dice: torch.Tensor | None = None):
         """Grids (count, H, W), one pass for each place; dice as for the transformer."""
         device = self.embed.weight.device
-        dice = torch.rand(count, self.side**2, device=device) if dice is None else dice.to(device)
-        grid = torch.zeros(count, self.side, self.side, dtype=torch.long, device=device)
+        dice = (
+            torch.rand(count, math.prod(self.grid), device=device)
+            if dice is None
+            else dice.to(device)
+        )
+        grid = torch.zeros(count, *self.grid, dtype=torch.long, device=device)
         for place, chance in enumerate(dice.T):
-            row, column = divmod(place, self.side)
+            row, column = divmod(place, self.grid[1])
             grid[:, row, column] = pick(self.logits(grid)[:, row, column] / temperature, chance)
         return grid
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from companion.data import Images
+from companion.data import Images, first_items
 from companion.training import notes
 from companion.training.checkpoints import (
     asked,
@@ -60,20 +60,20 @@ def measure_or_load(
 
 
 def fit_and_measure(
-    name: str, model: nn.Module, data: Images, measure: Callable,
-    items: torch.Tensor | None = None, spot: int = 64, **settings,
+    name: str, model: nn.Module, data: Images, measure: Callable, items: torch.Tensor | None = None,
+    **settings,
 ) -> torch.Tensor:  # fmt: skip
     """`measure(model, items)` after `fit(model, data, **settings)`: the numbers are kept, no weights.
 
     For a sweep over many small models. model: as built from a seed, untrained. items: the test images
-    by default. The file is used while the settings, the data, and what the untrained model does (its
-    loss, gradients, and the measure of the first `spot` items) are those it was made with. Where it is
+    by default. The file is used while the settings, the data, and what the untrained model does on the
+    first training items (its loss, gradients, and the measure) are those it was made with. Where it is
     used the model stays untrained.
     """
     items = data.test if items is None else items
     marks = marks_of(data, settings)
     wanted = marks | {"items": len(items), "behaviour": marks["behaviour"](model)}
-    wanted["spot"] = spot_of(model, measure, items[:spot])
+    wanted["spot"] = spot_of(model, measure, first_items(data)[0])
     why = "as asked" if asked("COMPANION_RETRAIN", name) else "no file"
     for path in [] if why == "as asked" else filter(Path.exists, paths(name, data)):
         note = notes.read_note(path)

@@ -9,7 +9,12 @@ from companion.show.panels.families import (
     moments,
     over_time,
 )
-from companion.show.panels.tokens import codebook_plane, nearest_code, token_sliders
+from companion.show.panels.tokens import (
+    codebook_plane,
+    nearest_code,
+    swapped_levels,
+    token_sliders,
+)
 
 __all__ = [
     "code_sliders",
@@ -23,6 +28,7 @@ __all__ = [
     "moments",
     "nearest_code",
     "over_time",
+    "swapped_levels",
     "token_sliders",
     "true_factors",
 ]

@@ -36,6 +36,31 @@ def token_sliders(decode: Callable, tokens: torch.Tensor, size: int) -> Panel:
     return Panel(draw, controls, text="Three sliders: a token's row, its column and its value.")
 
 
+def swapped_levels(decode: Callable, top: torch.Tensor, bottom: torch.Tensor) -> Panel:
+    """The top tokens of one image with the bottom tokens of another, between the two: one call a move.
+
+    decode: (top tokens, bottom tokens) -> images (B, C, h, w). top, bottom: (N, H, W) each, N images.
+    """
+    with torch.no_grad():
+        copies = decode(top, bottom)
+
+    @torch.no_grad()
+    def draw(first, second):
+        mixed = decode(top[first, None], bottom[second, None])[0]
+        moved = [(mixed - copies[at]).square().mean().sqrt().item() for at in (first, second)]
+        words = (
+            f"differs by {moved[0]:.2f} from the top's image and {moved[1]:.2f} from the bottom's"
+        )
+        return tile(torch.stack([copies[first], mixed, copies[second]])[None]), words
+
+    last = len(top) - 1
+    controls = {
+        "first": Slider("top of image", 0, last, 0, step=1),
+        "second": Slider("bottom of image", 0, last, min(1, last), step=1),
+    }
+    return Panel(draw, controls, text="Two sliders: whose top tokens, and whose bottom tokens.")
+
+
 def nearest_code(image: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> Panel:
     """The inside of the quantiser: how far one place's vector is from every code, the nearest lit.
 
