@@ -61,3 +61,12 @@ def test_the_paper_table_cuts_no_text_short():
     protocol = "MNIST binarised anew at every epoch from the grey level, K = 5000, " * 3
     shown = paper_table(("-log p", protocol, "86.76", "87.1"))
     assert protocol.strip() in repr(shown) and shown.loc["-log p", "here"] == "87.1"
+
+
+def test_a_claim_that_is_not_made_here_says_so_and_stops_nothing(capsys):
+    claim("error", 3.0, below=2, when=False)
+    claim("error", 1.0, below=2, when=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "not claimed here: error: 3 is not below 2",
+        "✓ error: 1 (below 2)",
+    ]

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from companion import metrics
+from companion.models import LibraryQuantiser
 
 
 def test_usage_and_perplexity_of_known_frequencies():
@@ -58,3 +59,17 @@ def test_errors_of_rounded_codes_fall_with_the_bits():
     assert [bits for bits, _ in found] == [8, 20, 32]
     for bits, error in found:  # uniform numbers: a twelfth of the squared step
         assert error == pytest.approx((1 / (2 ** (bits // 4) - 1)) ** 2 / 12, rel=0.15)
+
+
+def test_several_numbers_of_one_place_are_the_digits_of_one_token():
+    class Theirs(torch.nn.Module):
+        def forward(self, z):
+            digits = torch.tensor([1, 2, 3]).expand(len(z), 7, 7, 3)
+            return z, digits, torch.tensor([0.5, 0.25])
+
+    quantiser, z = LibraryQuantiser(Theirs(), 512), torch.rand(2, 4, 7, 7)
+    out, tokens, loss = quantiser(z)
+    assert (
+        torch.equal(out, z) and (tokens == 1 + 2 * 8 + 3 * 64).all() and tokens.shape == (2, 7, 7)
+    )
+    assert loss.tolist() == [0.75 * 4 * 49] * 2

@@ -6,7 +6,16 @@ import pytest
 import torch
 from cells import cells
 
-from companion.models import Decoder, Dropout, Encoder, MaskedConv2d, masked, sample_pixels, vae
+from companion.models import (
+    Decoder,
+    Dropout,
+    Encoder,
+    MaskedConv2d,
+    live_weights,
+    masked,
+    sample_pixels,
+    vae,
+)
 from companion.models import skeleton as networks
 
 
@@ -103,3 +112,9 @@ def test_pixels_are_drawn_one_by_one_each_given_those_before():
     assert repeats == pytest.approx(0.9, abs=0.01)
     assert chain[:, 0].mean() == pytest.approx(0.5, abs=0.03)
     assert torch.equal(chain, sample_pixels(logits, dice).flatten(1))
+
+
+def test_weights_behind_a_mask_are_not_counted():
+    layers = torch.nn.Sequential(MaskedConv2d(4, 6, 3, own=True), torch.nn.Linear(5, 2))
+    assert live_weights(layers) == 4 * 6 * 5 + 6 + 5 * 2 + 2
+    assert live_weights(MaskedConv2d(4, 6, 3, own=False)) == 4 * 6 * 4 + 6

@@ -1,11 +1,11 @@
-"""What pictures are compared in: a colour classifier's activations; and the critic of patches."""
+"""What pictures are compared in: a colour classifier's activations; and the discriminator of patches."""
 
 import pytest
 import torch
 
 from companion.data import Images
 from companion.metrics import ColourClassifier, accuracy, perceptual_distance, picture_scores
-from companion.models import PatchCritic
+from companion.models import PatchDiscriminator
 from companion.training import fit
 
 
@@ -35,6 +35,9 @@ def test_pictures_are_scored_against_themselves_and_a_blur(classifier):
     blurred = torch.nn.functional.avg_pool2d(pictures, 5, stride=1, padding=2)
     same, blur = (picture_scores(classifier, pictures, p) for p in (pictures, blurred))
     assert same["fine detail, %"] == pytest.approx(100) and blur["fine detail, %"] < 20
+    assert same["error in it, %"] == 0 and 40 < blur["error in it, %"] < 110
+    lost = picture_scores(classifier, pictures, torch.full_like(pictures, 0.5))
+    assert lost["error in it, %"] == pytest.approx(100, rel=1e-4)
     for name in ("perceptual distance", "Fréchet distance"):
         assert same[name] == pytest.approx(0, abs=1e-6) and blur[name] > 1e-3
     mse = (blurred - pictures).square().flatten(1).mean(1)
@@ -70,14 +73,14 @@ def test_it_learns_colours_from_labels():
 
 
 @pytest.mark.parametrize(("halvings", "side"), [(1, 14), (2, 6)])
-def test_a_critics_score_sees_one_patch(halvings, side):
+def test_a_discriminators_score_sees_one_patch(halvings, side):
     torch.manual_seed(0)
-    critic, reach = PatchCritic(width=8, halvings=halvings), {1: 16, 2: 34}[halvings]
+    discriminator, reach = PatchDiscriminator(width=8, halvings=halvings), {1: 16, 2: 34}[halvings]
     x = torch.rand(1, 3, 32, 32, requires_grad=True)
     scores = x  # without the normalisation, which looks at the whole picture
-    for layer in critic:
+    for layer in discriminator:
         scores = layer(scores) if not isinstance(layer, torch.nn.GroupNorm) else scores
-    assert critic(x).shape == (1, 1, side, side)
+    assert discriminator(x).shape == (1, 1, side, side)
     (gradient,) = torch.autograd.grad(scores[0, 0, side // 2, side // 2], x)
     rows = gradient.abs().sum((0, 1, 3)).nonzero()
     assert rows.max() - rows.min() + 1 <= reach

@@ -94,10 +94,11 @@ def compare_samplers(
 
 
 def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dict[str, float]:
-    """How copies of colour pictures look beside them, float (N, 3, H, W) both, in four numbers.
+    """How copies of colour pictures look beside them, float (N, 3, H, W) both, in five numbers.
 
     "PSNR, dB"; "fine detail, %", the copies' energy in waves shorter than four pixels as a share of
-    the pictures'; "perceptual distance" and "Fréchet distance" in the activations of `network`.
+    the pictures'; "error in it, %", the energy there of the difference, above 100 where blanks would
+    err less; "perceptual distance" and "Fréchet distance" in the activations of `network`.
     """
     pairs = zip(pictures.split(500), copies.split(500), strict=True)
     with torch.no_grad():
@@ -107,6 +108,9 @@ def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dic
     return {
         "PSNR, dB": decibels(copies, pictures).mean().item(),
         "fine detail, %": 100 * high_energy(copies, waves) / high_energy(pictures, waves),
+        "error in it, %": 100
+        * high_energy(copies - pictures, waves)
+        / high_energy(pictures, waves),
         "perceptual distance": apart.mean().item(),
         "Fréchet distance": frechet_distance(*features),
     }

@@ -1,6 +1,6 @@
 """The skeleton of all six notebooks, likelihoods, and what later notebooks take from earlier ones."""
 
-from companion.models.critic import PatchCritic
+from companion.models.discriminator import PatchDiscriminator
 from companion.models.library import LibraryQuantiser
 from companion.models.likelihoods import (
     bernoulli_nll,
@@ -8,7 +8,7 @@ from companion.models.likelihoods import (
     gaussian_kl,
     gaussian_nll,
 )
-from companion.models.masked import MaskedConv2d, sample_pixels
+from companion.models.masked import MaskedConv2d, live_weights, sample_pixels
 from companion.models.priors import MaskedPrior, TokenTransformer, in_codebook
 from companion.models.skeleton import Autoencoder, Decoder, Dropout, Encoder
 from companion.models.vae import VAE
@@ -22,12 +22,13 @@ __all__ = [
     "LibraryQuantiser",
     "MaskedConv2d",
     "MaskedPrior",
-    "PatchCritic",
+    "PatchDiscriminator",
     "TokenTransformer",
     "bernoulli_nll",
     "discretised_logistic_nll",
     "gaussian_kl",
     "gaussian_nll",
     "in_codebook",
+    "live_weights",
     "sample_pixels",
 ]

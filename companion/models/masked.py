@@ -19,6 +19,13 @@ class MaskedConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
+def live_weights(model: nn.Module) -> int:
+    """How many parameters a model has, those that a mask keeps at zero not counted."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    masked = (part for part in model.modules() if isinstance(part, MaskedConv2d))
+    return total - sum(int((1 - m.mask).sum()) * m.weight[..., 0, 0].numel() for m in masked)
+
+
 @torch.no_grad()
 def sample_pixels(logits_of: Callable, dice: torch.Tensor) -> torch.Tensor:
     """Black-and-white images drawn pixel by pixel, row by row: one pass of the decoder for each.

@@ -1,9 +1,9 @@
-"""The opponent of a decoder that wants its pictures taken for real ones."""
+"""The discriminator: the opponent of a decoder that wants its pictures taken for real ones."""
 
 from torch import nn
 
 
-class PatchCritic(nn.Sequential):
+class PatchDiscriminator(nn.Sequential):
     """A score for each patch of a picture, high for real ones: (B, channels, H, W) -> (B, 1, h, w).
 
     Isola et al. 2017's patch discriminator, with group normalisation in place of batch normalisation.
