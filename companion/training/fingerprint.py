@@ -62,6 +62,7 @@ def behaviour(model: nn.Module, data, labels: bool = False, state: dict | None =
     return found
 
 
+@torch.no_grad()  # a library's buffer may ask for gradients
 def reset(kept: list[tuple], clocks: list[torch.Tensor], progress: float) -> None:
     """Before a call: buffers as they were loaded (a codebook would have moved), the clock set."""
     for value, as_loaded in kept:
