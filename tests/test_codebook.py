@@ -64,12 +64,27 @@ def test_errors_of_rounded_codes_fall_with_the_bits():
 def test_several_numbers_of_one_place_are_the_digits_of_one_token():
     class Theirs(torch.nn.Module):
         def forward(self, z):
-            digits = torch.tensor([1, 2, 3]).expand(len(z), 7, 7, 3)
-            return z, digits, torch.tensor([0.5, 0.25])
+            digits = torch.stack(
+                [torch.arange(49) % 8, torch.full((49,), 2), torch.full((49,), 3)], 1
+            )
+            return 2 * z, digits.expand(len(z), 49, 3), torch.tensor([0.5, 0.25])
 
     quantiser, z = LibraryQuantiser(Theirs(), 512), torch.rand(2, 4, 7, 7)
     out, tokens, loss = quantiser(z)
-    assert (
-        torch.equal(out, z) and (tokens == 1 + 2 * 8 + 3 * 64).all() and tokens.shape == (2, 7, 7)
-    )
+    assert torch.equal(out, 2 * z)
+    assert torch.equal(tokens[1], (torch.arange(49) % 8 + 2 * 8 + 3 * 64).view(7, 7))
     assert loss.tolist() == [0.75 * 4 * 49] * 2
+
+
+def test_the_librarys_quantisers_are_spoken_to_as_ours():
+    library = pytest.importorskip("vector_quantize_pytorch")
+    torch.manual_seed(0)
+    z = torch.randn(3, 16, 7, 7)
+    residual = library.ResidualVQ(dim=16, codebook_size=8, num_quantizers=3).eval()
+    plain = library.VectorQuantize(dim=16, codebook_size=32).eval()
+    for theirs, size in ((residual, 512), (plain, 32)):
+        out, tokens, loss = LibraryQuantiser(theirs, size)(z)
+        assert out.shape == z.shape and tokens.shape == (3, 7, 7) and loss.shape == (3,)
+        assert tokens.min() >= 0 and tokens.max() < size
+    codes = plain.codebook
+    assert torch.allclose(out, codes[tokens].movedim(-1, 1), atol=1e-6)

@@ -5,7 +5,7 @@ from torch import nn
 
 
 class LibraryQuantiser(nn.Module):
-    """`theirs`, such as VectorQuantize(accept_image_fmap=True), spoken to as ours are.
+    """`theirs`, such as VectorQuantize(dim=16), spoken to as ours are.
 
     z (B, D, H, W) -> (vectors of that shape, tokens (B, H, W), loss (B,), a sum over the vectors'
     entries where theirs is a mean). size: how many values a token has; where theirs gives several
@@ -17,15 +17,13 @@ class LibraryQuantiser(nn.Module):
         self.theirs, self.size = theirs, size
 
     def forward(self, z):
-        out, tokens, loss = self.theirs(z)
-        return out, self.joined(tokens), loss.sum() * z[0].numel() * z.new_ones(len(z))
+        vectors = z.flatten(2).movedim(1, 2)  # (B, H·W, D), for not all of theirs take images
+        out, tokens, loss = self.theirs(vectors)
+        if tokens.ndim == 3:
+            each = round(self.size ** (1 / tokens.shape[2]))
+            tokens = (tokens * each ** torch.arange(tokens.shape[2], device=z.device)).sum(2)
+        total = loss.sum() * z[0].numel() * z.new_ones(len(z))
+        return out.movedim(1, 2).view_as(z), tokens.unflatten(1, z.shape[2:]), total
 
     def tokens(self, z):
-        return self.joined(self.theirs(z)[1])
-
-    def joined(self, tokens):
-        if tokens.ndim == 3:
-            return tokens
-        count = tokens.shape[-1]
-        each = round(self.size ** (1 / count))
-        return (tokens * each ** torch.arange(count, device=tokens.device)).sum(-1)
+        return self(z)[1]
