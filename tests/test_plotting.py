@@ -124,3 +124,10 @@ def test_each_known_factor_has_a_row_in_which_it_alone_moves(monkeypatch):
     plotting.known_factors(lambda values: values, {"shape": 3, "x": 32}, steps=4)
     assert rows["shape"].tolist() == [[0, 16], [0, 16], [1, 16], [2, 16]]
     assert rows["x"].tolist() == [[1, 0], [1, 10], [1, 20], [1, 31]]
+
+
+def test_a_frontier_draws_every_line(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plt, "show", lambda: drawn.append(len(plt.gca().lines)))
+    plotting.frontier({str(k): ([1, 2], [k, k + 1]) for k in range(7)}, "bits", "error")
+    assert drawn == [7]

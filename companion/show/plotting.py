@@ -191,7 +191,7 @@ def arrows(places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Te
 def frontier(lines: dict[str, list], xlabel: str, ylabel: str, **scale) -> None:
     """Trade-offs {name: [x values, y values]}, a marked line each, in one picture."""
     _, axis = plt.subplots(figsize=(5, 3.2))
-    for (name, (x, y)), marker in zip(lines.items(), "osD^v", strict=False):
+    for (name, (x, y)), marker in zip(lines.items(), "osD^vP*X", strict=False):
         axis.plot(x, y, marker=marker, label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
     axis.legend()
