@@ -543,3 +543,13 @@ def test_what_the_numbers_depend_on_makes_them_anew(folder, points, capsys, chan
     capsys.readouterr()
     change(points)
     assert "t/sweep: training on points" in capsys.readouterr().out
+
+
+def test_numbers_of_an_interrupted_training_are_not_kept(folder, points, capsys):
+    def stop(step, model):
+        raise KeyboardInterrupt
+
+    found = in_place_of_weights(points, moments=(3,), watch=stop)
+    assert found.shape == (3,)
+    assert "not kept, because training was interrupted" in capsys.readouterr().out
+    assert not list((folder / "trained").rglob("sweep*"))

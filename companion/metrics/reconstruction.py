@@ -35,20 +35,24 @@ def spectrum(images: torch.Tensor) -> torch.Tensor:
     The squared Fourier transform, divided by H², over the rings of wave vectors whose length rounds to
     f and over images and channels. Corners beyond H / 2 are left out.
     """
-    size = images.shape[-1]
-    power = torch.fft.fft2(images.float()).abs().square().flatten(0, 1).double().mean(0)  # (H, H)
-    waves = torch.fft.fftfreq(size, 1 / size, device=images.device)  # -H/2 … H/2 cycles
-    ring = torch.hypot(waves[:, None], waves).round().long().flatten()  # (H²,)
+    size, (power, cycles) = images.shape[-1], waves(images)
+    ring = cycles.round().long().flatten()  # (H²,)
     sums = torch.zeros(ring.max() + 1, dtype=torch.float64, device=images.device)
     return (sums.index_add(0, ring, power.flatten()) / ring.bincount())[: size // 2 + 1] / size**2
 
 
-def high_energy(images: torch.Tensor, cycles: float) -> float:
-    """Mean square of a pixel value that waves of more than `cycles` an image make up: (N, C, H, H).
+def high_energy(images: torch.Tensor, above: float) -> float:
+    """Mean square of a pixel value that waves of more than `above` cycles an image make up: (N, C, H, H).
 
-    With cycles -1 it is the mean square itself, by Parseval's theorem.
+    With -1 it is the mean square itself, by Parseval's theorem.
     """
+    power, cycles = waves(images)
+    return (power[cycles > above].sum() / images.shape[-1] ** 4).item()
+
+
+def waves(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared Fourier transform of (N, C, H, H), and each wave's cycles an image: (H, H) both."""
     size = images.shape[-1]
-    power = torch.fft.fft2(images.float()).abs().square().flatten(0, 1).double().mean(0)  # (H, H)
-    waves = torch.fft.fftfreq(size, 1 / size, device=images.device)  # -H/2 … H/2 cycles
-    return (power[torch.hypot(waves[:, None], waves) > cycles].sum() / size**4).item()
+    power = torch.fft.fft2(images.float()).abs().square().flatten(0, 1).double().mean(0)
+    along = torch.fft.fftfreq(size, 1 / size, device=images.device)  # -H/2 … H/2 cycles
+    return power, torch.hypot(along[:, None], along)

@@ -60,7 +60,7 @@ def density_coverage(
 
 
 def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[str, float]:
-    """ "Fréchet distance", "density" and "coverage" of samples against data, images (N, C, H, W) both.
+    """Three scores of samples against data, by name; images (N, C, H, W) both.
 
     features: images -> (N, D), such as a classifier's `features`.
     """
@@ -103,14 +103,13 @@ def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dic
     pairs = zip(pictures.split(500), copies.split(500), strict=True)
     with torch.no_grad():
         apart = torch.cat([perceptual_distance(network, *pair) for pair in pairs])
-    waves = pictures.shape[-1] // 4
+    limit = pictures.shape[-1] // 4  # cycles an image, of waves four pixels long
+    real, fine, off = (high_energy(x, limit) for x in (pictures, copies, copies - pictures))
     features = [over(network.features, images) for images in (pictures, copies)]
     return {
         "PSNR, dB": decibels(copies, pictures).mean().item(),
-        "fine detail, %": 100 * high_energy(copies, waves) / high_energy(pictures, waves),
-        "error in it, %": 100
-        * high_energy(copies - pictures, waves)
-        / high_energy(pictures, waves),
+        "fine detail, %": 100 * fine / real,
+        "error in it, %": 100 * off / real,
         "perceptual distance": apart.mean().item(),
         "Fréchet distance": frechet_distance(*features),
     }

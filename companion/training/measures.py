@@ -68,7 +68,7 @@ def fit_and_measure(
     For a sweep over many small models. model: as built from a seed, untrained. items: the test images
     by default. The file is used while the settings, the data, and what the untrained model does on the
     first training items (its loss, gradients, and the measure) are those it was made with. Where it is
-    used the model stays untrained.
+    used the model stays untrained; numbers of an interrupted training are returned and not kept.
     """
     items = data.test if items is None else items
     marks = marks_of(data, settings)
@@ -88,9 +88,11 @@ def fit_and_measure(
             return notes.read_tensors(path)["result"]
         why = ", ".join(changes[:3])
     print(f"{name}: training on {source_of(data)} ({why})")
-    fit(model, data, **settings)
+    history = fit(model, data, **settings)
     result = measure(model, items).cpu().contiguous()
-    if first_process():
+    if history.interrupted:
+        print(f"{name}: not kept, because training was interrupted")
+    elif first_process():
         path = folder_for(name) / f"{name}.{source_of(data)}.safetensors"
         notes.write({"result": result}, wanted, path)
     return result
