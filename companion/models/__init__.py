@@ -7,6 +7,8 @@ from companion.models.likelihoods import (
     discretised_logistic_nll,
     gaussian_kl,
     gaussian_nll,
+    logistic_mixture_nll,
+    sample_logistic_mixture,
 )
 from companion.models.masked import MaskedConv2d, live_weights, sample_pixels
 from companion.models.priors import MaskedPrior, TokenTransformer, in_codebook
@@ -30,5 +32,7 @@ __all__ = [
     "gaussian_nll",
     "in_codebook",
     "live_weights",
+    "logistic_mixture_nll",
+    "sample_logistic_mixture",
     "sample_pixels",
 ]
