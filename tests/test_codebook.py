@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -37,6 +38,18 @@ def test_webp_counts_its_bytes_and_errs_less_at_a_higher_quality():
     Image.fromarray(pixels).convert("RGB").save(file, "webp", quality=10, method=6)
     assert metrics.webp(smooth[:1], 10)[0] == 8 * len(file.getvalue())
     assert metrics.webp(smooth.repeat(1, 3, 1, 1), 50)[1] > 0
+
+
+def test_lossless_files_come_back_as_they_were_and_are_counted():
+    noise = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    for kind in ("PNG", "WebP"):
+        assert metrics.lossless_bits(noise.byte(), kind) > 8  # noise does not shrink
+        assert metrics.lossless_bits(flat, kind) < 0.2
+    pixels, file = noise[0].byte().movedim(0, -1).numpy(), io.BytesIO()
+    Image.fromarray(pixels).save(file, "webp", lossless=True, method=6)
+    assert metrics.lossless_bits(noise[:1].byte(), "WebP") == 8 * len(file.getvalue()) / 768
+    assert np.array_equal(np.asarray(Image.open(file)), pixels)
 
 
 def test_rounding_keeps_the_ends_of_each_axis_and_errs_by_half_a_step():

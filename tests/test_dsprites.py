@@ -139,7 +139,7 @@ def test_the_original_file_is_used_where_it_lies(tmp_path, monkeypatch, capsys):
     np.savez_compressed(tmp_path / drawn.ORIGINAL, imgs=images)
     sprites = dsprites()
     assert str(tmp_path) in capsys.readouterr().out
-    assert np.array_equal(sprites[torch.arange(50)][:, 0].numpy(), 255 * images)
+    assert np.array_equal(sprites[torch.arange(50)][:, 0].cpu().numpy(), 255 * images)
     whole = (tmp_path / drawn.ORIGINAL).read_bytes()
     (tmp_path / drawn.ORIGINAL).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"is damaged .* delete it, the sprites are drawn"):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s31_6, solution
+from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s31_5, s31_6, solution
 
-solved = SimpleNamespace(**(vars(s31_1) | vars(s31_2) | vars(s31_3) | vars(s31_4) | vars(s31_6)))
+SECTIONS = (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
+solved = SimpleNamespace(**{name: value for part in SECTIONS for name, value in vars(part).items()})
 
 WRONG = {
     "31.4.1": {
@@ -48,6 +49,48 @@ WRONG = {
         "its root": lambda e, n, b: solved.axis_rate(e, n**0.5, b),
         "½ is missing": lambda e, n, b: 2 * solved.axis_rate(e, n, b),
         "Divide the ELBO's": lambda e, n, b: e / (b * n),
+    },
+    "31.5.1": {
+        "exactly is enough": lambda same, w: min(k for k, v in same.items() if v > w),
+        "fewest levels": lambda same, w: max(k for k, v in same.items() if v >= w),
+        "the key, not": lambda same, w: min(v for v in same.values() if v >= w),
+        "fall short": lambda same, w: {11.5: 1, 30.0: 2, 80.0: 2}[w],
+        "take the smallest": lambda same, w: 0,
+    },
+    "31.5.2": {
+        "two numbers": lambda m, v, n, w: m,
+        "Variances do not add": lambda m, v, n, w: (2.4, v + w),
+        "the precision": lambda m, v, n, w: (2.4, 1 / v + 1 / w),
+        "standard deviation": lambda m, v, n, w: (2.4, (1 / (1 / v + 1 / w)) ** 0.5),
+        "coefficients of z²": lambda m, v, n, w: (2.4, 1.0),
+        "do not count alike": lambda m, v, n, w: ((m + n) / 2, 0.2),
+        "not by variances": lambda m, v, n, w: ((v * m + w * n) / (v + w), 0.2),
+        "Divide the weighted sum": lambda m, v, n, w: (m / v + n / w, 0.2),
+        "derivative of the exponent": lambda m, v, n, w: (n, 0.2),
+    },
+    "31.5.3": {
+        "Sum over the units": lambda m, d, p: (m**2 / p.exp() + d.exp() - d - 1) / 2,
+        "forgot the half": lambda m, d, p: 2 * solved.residual_kl(m, d, p),
+        "in units of": lambda m, d, p: solved.residual_kl(m, d, 0 * p),
+        "already the square": lambda m, d, p: solved.residual_kl(m, d, 2 * p),
+        "cancels in the ratio": lambda m, d, p: solved.residual_kl(m, d, p) + p.sum(-1) / 2,
+        "halved and summed": lambda m, d, p: 3 * solved.residual_kl(m, d, p),
+    },
+    "31.5.4": {
+        "byte has eight": lambda b, c, s: b * c * s**2,
+        "side × side": lambda b, c, s: b * c * s / 8,
+        "every channel": lambda b, c, s: b * s**2 / 8,
+        "no logarithm": lambda b, c, s: b * c * s**2 / 8 / math.log(2),
+        "over eight": lambda b, c, s: 0.0,
+    },
+    "31.5.5": {
+        "One number for each": lambda r, kl, o, k: (o - r).mean(),
+        "The sign": lambda r, kl, o, k: -solved.level_ratio(r, kl, o, k),
+        "pays the KLs of the lower": lambda r, kl, o, k: o - r,
+        "they cancel": lambda r, kl, o, k: o - r - kl.sum(0),
+        "A KL is a cost": lambda r, kl, o, k: o - r + kl[k:].sum(0),
+        "off by one": lambda r, kl, o, k: solved.level_ratio(r, kl, o, k + 1),
+        "Write both": lambda r, kl, o, k: r + o,
     },
     "31.6.1": {
         "Round down": lambda bits, side: 2 ** (bits / side**2),

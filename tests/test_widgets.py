@@ -416,6 +416,42 @@ def test_two_levels_are_mixed_by_one_decoder_call_a_move():
     assert "differs by 0.20 from the top's image and 0.14 from the bottom's" in panel.readout
 
 
+def test_fixed_levels_are_redrawn_with_the_same_noise_until_asked_for_other():
+    calls = []
+
+    def redraw(fixed):
+        calls.append(fixed)
+        return torch.rand(3, 1, 4, 4) / (1 + fixed)
+
+    panel = panels.fixed_levels(redraw, torch.ones(1, 4, 4), 2)
+    calls.clear()
+    panel.set(fixed=0)
+    first = panel.picture
+    panel.set(fixed=2)
+    assert calls == [0, 2]  # one pass a move
+    assert (first[:4, :4] == 255).all()  # the image stands before its redraws
+    assert panel.picture[:, 5:].mean() < first[:, 5:].mean()
+    panel.set(fixed=0)
+    assert np.array_equal(panel.picture, first)
+    panel.press("other noise")
+    assert not np.array_equal(panel.picture, first)
+    assert "a pixel varies by" in panel.readout
+
+
+def test_a_level_has_its_own_temperature_and_the_others_theirs():
+    asked = []
+
+    def generate(warm):
+        asked.append(warm)
+        return torch.rand(2, 1, 4, 4)
+
+    panel = panels.level_temperatures(generate, 3)
+    before, asked[:] = panel.picture, []
+    panel.set(level=2, own=0.5, rest=1.5)
+    assert asked == [[1.5, 0.5, 1.5]]
+    assert np.array_equal(panel.picture, before)  # the same noise at every move
+
+
 def test_the_inside_of_the_quantiser_lights_the_nearest_code():
     codes = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     vectors = codes[[7, 8, 9, 31]].T.view(3, 2, 2) + 0.01

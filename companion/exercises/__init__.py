@@ -6,12 +6,12 @@ hint in one sentence. `check` never raises: an unsolved or broken stub does not 
 
 import inspect
 
-from companion.exercises import s31_1, s31_2, s31_3, s31_4, s31_6
+from companion.exercises import s31_1, s31_2, s31_3, s31_4, s31_5, s31_6
 from companion.exercises.machinery import Folded, NotAttempted
 
 EXERCISES = {
     number: exercise
-    for section in (s31_1, s31_2, s31_3, s31_4, s31_6)
+    for section in (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
     for number, exercise in section.EXERCISES.items()
 }
 

@@ -7,6 +7,7 @@ from companion.metrics.bounds import (
     importance_weighted,
     kl_parts,
     latent_use,
+    log_likelihood,
     mutual_information,
     refined_posterior,
 )
@@ -19,7 +20,14 @@ from companion.metrics.classifier import (
     perceptual_distance,
     readable_share,
 )
-from companion.metrics.codebook import codebook_use, lower_envelope, rounded, rounded_errors, webp
+from companion.metrics.codebook import (
+    codebook_use,
+    lossless_bits,
+    lower_envelope,
+    rounded,
+    rounded_errors,
+    webp,
+)
 from companion.metrics.codes import Gaussian, effects, interpolate, traversal
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
@@ -77,6 +85,8 @@ __all__ = [
     "kl_parts",
     "latent_use",
     "linear_probe",
+    "log_likelihood",
+    "lossless_bits",
     "lower_envelope",
     "matched_cosines",
     "mig",

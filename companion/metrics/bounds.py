@@ -52,6 +52,21 @@ def importance_weighted(
     return torch.cat(bounds)
 
 
+def log_likelihood(log_weights: Callable, samples: int) -> Callable:
+    """A measure for `measure_or_load`: (model, images) -> log p(x) from below, (N,) nats, seeded.
+
+    log_weights: (model, x, k) -> (k, B), as for `importance_weighted`. Eight images or fewer, which
+    only tell whether a kept file fits, get 20 samples.
+    """
+
+    def measure(model, images):
+        torch.manual_seed(0)
+        count = samples if len(images) > 8 else 20
+        return importance_weighted(partial(log_weights, model), images, count).float()
+
+    return measure
+
+
 @torch.no_grad()
 def code_value(model, x: torch.Tensor, samples: int = 100) -> torch.Tensor:
     """What a code is worth, in nats an image: (3, B).

@@ -72,7 +72,11 @@ def reset(kept: list[tuple], clocks: list[torch.Tensor], progress: float) -> Non
 
 
 def double(model: nn.Module) -> nn.Module:
-    """The float32 copy, contiguous, on the CPU, in training mode."""
+    """The float32 copy, contiguous, on the CPU, in training mode.
+
+    Strides count: noise is drawn in the order of memory, and a 1×1 kernel that was channels-last
+    calls itself contiguous and would still make its output channels-last.
+    """
     try:
         twin = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
@@ -82,7 +86,8 @@ def double(model: nn.Module) -> nn.Module:
         ) from None
     twin.cpu().float().train()
     for parameter in twin.parameters():
-        parameter.data, parameter.grad = parameter.data.contiguous(), None
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+        parameter.grad = None
     return twin
 
 

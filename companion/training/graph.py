@@ -1,5 +1,7 @@
 """On a GPU: a training step as one CUDA graph, so that a small model does not wait for Python."""
 
+import contextlib
+
 import torch
 
 
@@ -32,9 +34,16 @@ def recorded(step):
                 reason = str(error).splitlines()[0]
                 print(f"This step cannot be recorded ({reason}): it runs without a CUDA graph.")
                 graph = None
+                free_the_dice(index.device)
                 return step(index)
         where.copy_(index)
         graph.replay()
         return {name: value.clone() for name, value in row.items()}
 
     return replay
+
+
+def free_the_dice(device) -> None:
+    """A recording that failed leaves the generator waiting for its end; one that succeeds frees it."""
+    with contextlib.suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        torch.rand(1, device=device)

@@ -72,9 +72,11 @@ class Turn:
         self.left_out.append(skipped)
         self.optimiser.found_inf = skipped  # where it is 1 the fused step changes nothing
         self.optimiser.step()
-        share = (1 - self.average) * (1 - skipped)  # a step left out moves no average
-        for average, parameter in zip(self.averages, self.parameters, strict=False):
-            average.lerp_(parameter.detach(), share)
+        if self.average:
+            share = (1 - self.average) * (1 - skipped)  # a step left out moves no average
+            now = torch._foreach_mul([p.detach() for p in self.parameters], share)
+            torch._foreach_mul_(self.averages, 1 - share)
+            torch._foreach_add_(self.averages, now)
 
     def too_long(self) -> torch.Tensor:
         """1. where the gradient is not finite, or `skip` times longer than the median of late; else 0."""

@@ -9,6 +9,7 @@ from companion.show.panels.families import (
     moments,
     over_time,
 )
+from companion.show.panels.levels import fixed_levels, level_temperatures
 from companion.show.panels.tokens import (
     codebook_plane,
     nearest_code,
@@ -23,8 +24,10 @@ __all__ = [
     "family_slider",
     "family_traversals",
     "feature_clamp",
+    "fixed_levels",
     "frames",
     "latent_plane",
+    "level_temperatures",
     "moments",
     "nearest_code",
     "over_time",

@@ -1,0 +1,259 @@
+"""The hierarchies that notebook 31.5 builds, taken from its cells."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cells import definitions
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+from companion.training import fit, fit_or_load
+
+nb = SimpleNamespace(**definitions("31.5"))
+TINY = {"sides": (1, 7, 7), "width": 16, "latent": 2}
+
+
+def gaussians(count, *shape):
+    """So many random (mean, log variance) pairs."""
+    generator = torch.Generator().manual_seed(0)
+    return [tuple(torch.randn(2, *shape, generator=generator)) for _ in range(count)]
+
+
+def normal(pair):
+    return Normal(pair[0], (pair[1] / 2).exp())
+
+
+def tiny(**settings):
+    torch.manual_seed(0)
+    return nb.Deep(**TINY | settings)
+
+
+def digits(count):
+    return torch.bernoulli(
+        torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(1)).round() * 0.8
+    )
+
+
+def shaken(model):
+    """Random weights everywhere, so that nothing begins as zero."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return model
+
+
+MODELS = {
+    "stack": lambda: nb.Stack(),
+    "stack, both repairs": lambda: nb.Stack(norm=True, warm_up=0.2),
+    "ladder": lambda: nb.Ladder(norm=True, warm_up=0.2),
+    "deep": tiny,
+    "deep, plain posterior": lambda: tiny(residual=False),
+    "nvae": lambda: tiny(cell=nb.nvae),
+}
+
+
+def test_the_kl_and_the_density_are_torchs():
+    q, p = gaussians(2, 5, 3)
+    z = torch.randn(5, 3)
+    assert torch.allclose(nb.unit_kl(q, p), kl_divergence(normal(q), normal(p)), atol=1e-5)
+    assert torch.allclose(nb.log_density(z, q), normal(q).log_prob(z).sum(1), atol=1e-4)
+
+
+def test_the_merge_is_the_product_of_the_densities():
+    a, b = gaussians(2, 1, 3)
+    z = torch.randn(1000, 3)
+    product = (normal(a).log_prob(z) + normal(b).log_prob(z)).double()
+    constant = product - normal(nb.merged(a, b)).log_prob(z)
+    assert torch.allclose(constant, constant.mean(0).expand_as(constant), atol=1e-4)
+
+
+def test_zeros_of_a_network_are_nearly_a_standard_normal():
+    mean, log_var = nb.gaussian(torch.zeros(2, 6))
+    assert torch.equal(mean, torch.zeros(2, 3))
+    assert torch.allclose(log_var, torch.full((2, 3), math.log(1.01)))
+    _, log_var = nb.gaussian(torch.tensor([[0.0, -1e4], [0.0, 1e4]]))
+    assert log_var.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_importance_weights_average_to_the_bound(kind):
+    """E log p(x, z) - log q(z | x) by draws against -log p(x | z) and KLs in closed form."""
+    torch.manual_seed(0)
+    model, x = shaken(MODELS[kind]()).eval(), digits(2)
+    with torch.no_grad():
+        weights = torch.cat([model.log_weights(x, 500) for _ in range(4)])  # (2000, 2)
+        terms = [model.terms(x.repeat(500, 1, 1, 1)) for _ in range(4)]
+    bound = torch.cat([-(recon + kl.sum(0)).view(500, 2) for recon, kl in terms])
+    error = (weights.var(0) / 2000 + bound.var(0) / 2000).sqrt()
+    assert ((weights.mean(0) - bound.mean(0)).abs() < 4 * error).all()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_given_all_levels_one_pass_down_gives_the_output_of_inference(kind):
+    model, x = shaken(MODELS[kind]()).eval(), digits(3)
+    with torch.no_grad():
+        levels, output = model.infer(x)
+        again = nb.generate(model, 3, given=[z for _, _, z in levels])
+    assert len(levels) == model.depth
+    assert torch.allclose(again, output, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_temperature_zero_is_the_mean_and_needs_no_dice(kind):
+    model = shaken(MODELS[kind]()).eval()
+    first, second = (nb.generate(model, 2, 0.0) for _ in range(2))
+    assert torch.equal(first, second) and first.isfinite().all()
+    assert torch.allclose(first[0], first[1], atol=1e-5)
+    assert not torch.allclose(first, nb.generate(model, 2, 1.0), atol=1e-3)
+
+
+def test_a_temperature_works_on_its_level_alone():
+    model = shaken(tiny()).eval()
+    torch.manual_seed(0)
+    cold = nb.generate(model, 2, [0.0, 0.0, 1.0])
+    with torch.no_grad():
+        torch.manual_seed(0)
+        passed, mean = [], {0: 0.0, 1: 0.0, 2: 1.0}
+        output = model.descend(
+            lambda level, p, h: passed.append(nb.sample(p, mean[level])) or passed[-1], 2
+        )
+    assert torch.equal(cold, output)
+    assert torch.equal(passed[0][0], passed[0][1])  # levels at 0 are the same for both draws
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -0.1}, "temperature -0.1: choose 0"),
+        ({"temperature": [1.0, 1.0]}, "2 temperatures: there are 3 levels"),
+        ({"given": [torch.zeros(1, 2, 1, 1)] * 4}, "4 levels given.*there are 3 levels"),
+    ],
+)
+def test_bad_levels_and_temperatures_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        nb.generate(tiny(), 1, **settings)
+
+
+def test_images_and_sides_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"images of \(30, 30\): the hierarchy takes 28×28"):
+        tiny().infer(torch.zeros(1, 1, 30, 30))
+    with pytest.raises(ValueError, match=r"images of \(32, 32\): the hierarchy takes 28×28"):
+        tiny().infer(torch.zeros(1, 1, 32, 32))
+    with pytest.raises(ValueError, match=r"sides \(1, 3, 7\): each must divide the next"):
+        tiny(sides=(1, 3, 7))
+
+
+def test_the_warm_up_weighs_the_kl_and_the_bound_does_not_feel_it():
+    model, x = nb.Ladder(norm=True, warm_up=0.2), digits(8)
+    found = {}
+    for progress in (0.0, 0.1, 0.2, 1.0):
+        model.progress.fill_(progress)
+        torch.manual_seed(0)
+        terms = {name: term.item() for name, term in model.loss(x).items()}
+        kl = sum(terms[f"kl {level}"] for level in range(1, 6))
+        assert terms["bound"] == pytest.approx(terms["recon"] + kl, rel=1e-5)
+        found[progress] = (terms["loss"] - terms["recon"]) / kl
+    assert list(found.values()) == pytest.approx([0, 0.5, 1, 1], abs=1e-5)
+
+
+def test_every_prior_begins_as_a_standard_normal():
+    model, x = tiny(), digits(4)
+    for _, (mean, log_var), _ in model.infer(x)[0]:
+        assert mean.abs().max() == 0
+        assert torch.allclose(log_var, torch.full_like(log_var, math.log(1.01)))
+
+
+def test_last_convolutions_begin_smaller_by_the_root_of_the_number_of_levels():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 4, 1)
+    before = convolution.weight.clone()
+    nb.scaled(nn.Sequential(nn.GELU(), convolution), 9**-0.5)
+    assert torch.allclose(convolution.weight, before / 3)
+    few, many = (nb.Deep(**TINY | {"sides": (1,) + (7,) * n}) for n in (3, 15))
+    size = [model.levels[1].then[-1].weight.std().item() for model in (few, many)]
+    assert size[0] / size[1] == pytest.approx(2, rel=0.1)
+
+
+def test_a_residual_posterior_that_corrects_nothing_costs_nothing():
+    model = shaken(tiny())
+    for level in model.levels:
+        nb.scaled(level.look, 0)
+    for q, p, _ in model.eval().infer(digits(2))[0]:
+        assert torch.equal(q[0], p[0])
+        assert torch.allclose(q[1], p[1] + math.log(1.01))
+
+
+def test_the_gate_scales_whole_channels():
+    torch.manual_seed(0)
+    gate, h = nb.Squeeze(8), torch.randn(3, 8, 5, 5)
+    factor = gate(h) / h
+    assert torch.allclose(factor, factor[:, :, :1, :1].expand_as(factor), atol=1e-5)
+    assert ((factor > 0) & (factor < 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind"),
+    [("swish", nn.SiLU), ("squeeze", nb.Squeeze)],
+)
+def test_each_part_of_nvae_can_be_taken_out(switch, kind):
+    def count(cell):
+        return sum(isinstance(part, kind) for part in cell)
+
+    assert count(nb.nvae(8, 8, 3)) and not count(nb.nvae(8, 8, 3, **{switch: False}))
+
+
+def test_depthwise_filters_each_channel_by_itself():
+    groups = [
+        max(part.groups for part in nb.nvae(8, 8, 3, depthwise=on) if isinstance(part, nn.Conv2d))
+        for on in (True, False)
+    ]
+    assert groups == [24, 1]
+
+
+def test_the_spectral_term_is_the_sum_of_the_largest_singular_values():
+    torch.manual_seed(0)
+    model, x = nb.Smooth(0.5, **TINY, cell=nb.nvae), digits(4)
+    exact = sum(torch.linalg.svdvals(c.weight.flatten(1))[0] for c in model.layers)
+    exact = exact + sum(
+        m.weight.abs().max() for m in model.modules() if isinstance(m, nn.BatchNorm2d)
+    )
+    assert model.steepness(300).item() == pytest.approx(exact.item(), rel=1e-3)
+    torch.manual_seed(0)
+    terms = model.loss(x)
+    added = terms["loss"] - terms["bound"]
+    assert added.item() == pytest.approx(0.5 * exact.item(), rel=1e-2)
+    added.backward()
+    assert all(layer.weight.grad is not None for layer in model.layers)
+
+
+def test_colours_are_mirrored_half_of_the_time():
+    torch.manual_seed(0)
+    model = nb.Colours(mixtures=2, sides=(1, 4), width=8, latent=2)
+    x = torch.rand(200, 3, 16, 16)
+    seen = model.prepared(x)
+    mirrored = (seen == x.flip(3)).flatten(1).all(1)
+    assert ((seen == x).flatten(1).all(1) ^ mirrored).all()
+    assert 60 < mirrored.sum() < 140
+    assert model.nll(x, model.infer(x)[1]).shape == (200,)
+
+
+def test_a_checkpoint_of_another_depth_is_not_used(folder, capsys):
+    images = (255 * digits(64)).byte()
+    settings = {"epochs": 1, "batch": 32, "bar": False}
+    fit_or_load("tiny", tiny(), images, **settings)
+    fit_or_load("tiny", tiny(), images, **settings)
+    deeper, _ = fit_or_load("tiny", tiny(sides=(1, 7, 7, 7)), images, **settings)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert "training on" in first and "loaded" in second
+    assert "training on" in third and "is new" in third
+    assert len(deeper.levels) == 4
+
+
+def test_a_deep_hierarchy_learns_and_no_step_is_left_out():
+    x = torch.zeros(256, 1, 28, 28, dtype=torch.uint8)
+    x[:128, :, :14], x[128:, :, 14:] = 255, 255  # the upper half is white, or the lower
+    past = fit(tiny(), x, epochs=10, batch=32, lr=4e-3, average=0.9, skip=20, bar=False)
+    assert past.terms["bound"][-1] < 0.2 * past.terms["bound"][0]
+    assert max(past.terms["skipped"]) == 0
