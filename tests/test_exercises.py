@@ -11,6 +11,11 @@ from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s3
 SECTIONS = (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
 solved = SimpleNamespace(**{name: value for part in SECTIONS for name, value in vars(part).items()})
 
+
+def kl_to_standard(mean, var):
+    return (mean**2 + var - math.log(var) - 1) / 2
+
+
 WRONG = {
     "31.4.1": {
         "Return one number": lambda s: s.amax(0),
@@ -51,39 +56,31 @@ WRONG = {
         "Divide the ELBO's": lambda e, n, b: e / (b * n),
     },
     "31.5.1": {
-        "exactly is enough": lambda same, w: min(k for k, v in same.items() if v > w),
-        "fewest levels": lambda same, w: max(k for k, v in same.items() if v >= w),
-        "the key, not": lambda same, w: min(v for v in same.values() if v >= w),
-        "fall short": lambda same, w: {11.5: 1, 30.0: 2, 80.0: 2}[w],
-        "take the smallest": lambda same, w: 0,
+        "exactly is enough": lambda c, share: min(k for k, v in c.items() if v < share * c[0]),
+        "fewest levels": lambda c, share: max(k for k, v in c.items() if v <= share * c[0]),
+        "the key, not": lambda c, share: max(v for v in c.values() if v <= share * c[0]),
+        "fall short": lambda c, share: solved.levels_needed(c, share) - 1,
+        "take the smallest": lambda c, share: 7,
     },
     "31.5.2": {
-        "two numbers": lambda m, v, n, w: m,
-        "Variances do not add": lambda m, v, n, w: (2.4, v + w),
-        "the precision": lambda m, v, n, w: (2.4, 1 / v + 1 / w),
-        "standard deviation": lambda m, v, n, w: (2.4, (1 / (1 / v + 1 / w)) ** 0.5),
-        "coefficients of z²": lambda m, v, n, w: (2.4, 1.0),
-        "do not count alike": lambda m, v, n, w: ((m + n) / 2, 0.2),
-        "not by variances": lambda m, v, n, w: ((v * m + w * n) / (v + w), 0.2),
-        "Divide the weighted sum": lambda m, v, n, w: (m / v + n / w, 0.2),
-        "derivative of the exponent": lambda m, v, n, w: (n, 0.2),
+        "one number": lambda m, v, n, w: torch.zeros(2),
+        "merge it with the prior": lambda m, v, n, w: kl_to_standard(m, v),
+        "Variances do not add": lambda m, v, n, w: kl_to_standard(2.4, v + w),
+        "do not count alike": lambda m, v, n, w: kl_to_standard((m + n) / 2, 0.2),
+        "not by variances": lambda m, v, n, w: kl_to_standard((v * m + w * n) / (v + w), 0.2),
+        "precision of the product": lambda m, v, n, w: kl_to_standard(2.4, 1 / v + 1 / w),
+        "forgot the half": lambda *numbers: 2 * solved.merged_kl(*numbers),
+        "from q to p": lambda m, v, n, w: (2.4**2 / 0.2 + 5 - math.log(5) - 1) / 2,
+        "Merge by precisions": lambda *numbers: 0.0,
     },
     "31.5.3": {
-        "Sum over the units": lambda m, d, p: (m**2 / p.exp() + d.exp() - d - 1) / 2,
-        "forgot the half": lambda m, d, p: 2 * solved.residual_kl(m, d, p),
-        "in units of": lambda m, d, p: solved.residual_kl(m, d, 0 * p),
-        "already the square": lambda m, d, p: solved.residual_kl(m, d, 2 * p),
-        "cancels in the ratio": lambda m, d, p: solved.residual_kl(m, d, p) + p.sum(-1) / 2,
-        "halved and summed": lambda m, d, p: 3 * solved.residual_kl(m, d, p),
-    },
-    "31.5.4": {
         "byte has eight": lambda b, c, s: b * c * s**2,
         "side × side": lambda b, c, s: b * c * s / 8,
         "every channel": lambda b, c, s: b * s**2 / 8,
         "no logarithm": lambda b, c, s: b * c * s**2 / 8 / math.log(2),
         "over eight": lambda b, c, s: 0.0,
     },
-    "31.5.5": {
+    "31.5.4": {
         "One number for each": lambda r, kl, o, k: (o - r).mean(),
         "The sign": lambda r, kl, o, k: -solved.level_ratio(r, kl, o, k),
         "pays the KLs of the lower": lambda r, kl, o, k: o - r,

@@ -36,11 +36,11 @@ def digits(count):
     )
 
 
-def shaken(model):
+def shaken(model, scale=0.05):
     """Random weights everywhere, so that nothing begins as zero."""
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
+            weight.add_(scale * torch.randn_like(weight))
     return model
 
 
@@ -58,7 +58,7 @@ def test_the_kl_and_the_density_are_torchs():
     q, p = gaussians(2, 5, 3)
     z = torch.randn(5, 3)
     assert torch.allclose(nb.unit_kl(q, p), kl_divergence(normal(q), normal(p)), atol=1e-5)
-    assert torch.allclose(nb.log_density(z, q), normal(q).log_prob(z).sum(1), atol=1e-4)
+    assert torch.allclose(nb.log_density(z, q), normal(q).log_prob(z), atol=1e-4)
 
 
 def test_the_merge_is_the_product_of_the_densities():
@@ -77,17 +77,37 @@ def test_zeros_of_a_network_are_nearly_a_standard_normal():
     assert log_var.isfinite().all()
 
 
+def weights_and_bound(model, x, rounds=4):
+    """log p(x, z) - log q(z | x) of 500 draws a round, and the bound of as many: (500 rounds, B) each."""
+    with torch.no_grad():
+        weights = torch.cat([nb.log_weights(model, x, 500) for _ in range(rounds)])
+        terms = [model.terms(x.repeat(500, 1, 1, 1)) for _ in range(rounds)]
+    return weights, torch.cat([-(recon + kl.sum(0)).view(500, -1) for recon, kl in terms])
+
+
+def apart(a, b):
+    """How many standard errors the means of two sets of draws (N, B) lie apart, at most."""
+    return ((a.mean(0) - b.mean(0)).abs() / (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()).max()
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_importance_weights_average_to_the_bound(kind):
-    """E log p(x, z) - log q(z | x) by draws against -log p(x | z) and KLs in closed form."""
     torch.manual_seed(0)
-    model, x = shaken(MODELS[kind]()).eval(), digits(2)
-    with torch.no_grad():
-        weights = torch.cat([model.log_weights(x, 500) for _ in range(4)])  # (2000, 2)
-        terms = [model.terms(x.repeat(500, 1, 1, 1)) for _ in range(4)]
-    bound = torch.cat([-(recon + kl.sum(0)).view(500, 2) for recon, kl in terms])
-    error = (weights.var(0) / 2000 + bound.var(0) / 2000).sqrt()
-    assert ((weights.mean(0) - bound.mean(0)).abs() < 4 * error).all()
+    model = shaken(MODELS[kind](), 0.05 if "deep" in kind or kind == "nvae" else 0.08).eval()
+    assert apart(*weights_and_bound(model, digits(2))) < 4
+
+
+def test_a_level_of_the_stack_is_charged_for_what_the_level_above_has_seen_of_it():
+    """z ~ q = N(0, 1); above it N(z, .1) is inferred; its prior is N(-.9 · above, .2): exact by hand."""
+    torch.manual_seed(0)
+    z = torch.randn(40_000, 1)
+    above = z + 0.1**0.5 * torch.randn_like(z)
+    q, p = (0 * z, 0 * z), (-0.9 * above, torch.full_like(z, math.log(0.2)))
+    exact = -0.5 + math.log(0.2) / 2 + (1.9**2 + 0.81 * 0.1) / 0.4
+    assert nb.Stack().gap(q, p, z).mean().item() == pytest.approx(exact, abs=0.15)
+    assert (
+        nb.Ladder().gap(q, p, z).mean().item() < exact - 4
+    )  # the closed form, right from the top down
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -251,9 +271,8 @@ def test_a_checkpoint_of_another_depth_is_not_used(folder, capsys):
     assert len(deeper.levels) == 4
 
 
-def test_a_deep_hierarchy_learns_and_no_step_is_left_out():
+def test_a_deep_hierarchy_learns():
     x = torch.zeros(256, 1, 28, 28, dtype=torch.uint8)
     x[:128, :, :14], x[128:, :, 14:] = 255, 255  # the upper half is white, or the lower
-    past = fit(tiny(), x, epochs=10, batch=32, lr=4e-3, average=0.9, skip=20, bar=False)
+    past = fit(tiny(), x, epochs=10, batch=32, lr=4e-3, average=0.9, bar=False)
     assert past.terms["bound"][-1] < 0.2 * past.terms["bound"][0]
-    assert max(past.terms["skipped"]) == 0

@@ -249,6 +249,22 @@ def test_no_samples_no_bound(samples):
         metrics.importance_weighted(lambda x, k: x, torch.zeros(3, 2), samples)
 
 
+def test_the_measure_of_a_likelihood_is_seeded_and_short_for_a_spot_check():
+    asked = []
+
+    def log_weights(model, x, count):
+        asked.append(count)
+        return model + torch.randn(count, len(x))
+
+    measure = metrics.log_likelihood(log_weights, 50)
+    first, again = (measure(3.0, torch.zeros(9, 2)) for _ in range(2))
+    assert torch.equal(first, again) and first.shape == (9,) and first.dtype == torch.float32
+    assert first.mean().item() == pytest.approx(3.5, abs=0.3)  # log E exp of a standard normal
+    asked.clear()
+    measure(3.0, torch.zeros(8, 2))
+    assert asked == [20]
+
+
 def test_active_units_count_means_that_move():
     means = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [1.0, 0.15, 0.05]

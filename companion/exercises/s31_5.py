@@ -7,76 +7,53 @@ import torch
 from companion.exercises.machinery import answer, close, seeded
 
 
-def levels_needed(same, wanted):
-    return min(fixed for fixed, percent in same.items() if percent >= wanted)
+def levels_needed(changes, share):
+    return min(fixed for fixed, change in changes.items() if change <= share * changes[0])
 
 
 def check_levels_needed(attempt):
-    same = {0: 10.0, 1: 12.0, 2: 11.0, 3: 40.0, 4: 80.0, 5: 95.0}
-    values = [int(answer(attempt, same, wanted)) for wanted in (11.5, 30.0, 80.0)]
+    changes = {0: 20.0, 1: 18.0, 2: 19.0, 3: 10.0, 4: 2.0, 5: 1.0}
+    values = [answer(attempt, changes, share).item() for share in (0.92, 0.7, 0.1)]
     if values == [1, 3, 5]:
-        return "A level that reaches `wanted` exactly is enough."
+        return "A level that reaches the share exactly is enough."
     if values == [5, 5, 5]:
         return "The fewest levels, not the most."
-    if values == [12, 40, 80]:
-        return "Return the number of levels, the key, not the per cent."
-    if values == [1, 2, 2]:
+    if values == [18, 10, 2]:
+        return "Return the number of levels, the key, not the change."
+    if values == [0, 2, 3]:
         return "Count no levels that fall short: return the key of the first that does not."
     if values != [1, 3, 4]:
-        return "Among the keys whose per cent is at least `wanted`, take the smallest."
+        return "Among the keys whose change is at most `share` of that of key 0, take the smallest."
 
 
-def product_of_gaussians(mean_a, var_a, mean_b, var_b):
-    var = 1 / (1 / var_a + 1 / var_b)
-    return var * (mean_a / var_a + mean_b / var_b), var
+def merged_kl(mean_up, var_up, mean_down, var_down):
+    var = 1 / (1 / var_up + 1 / var_down)
+    mean = var * (mean_up / var_up + mean_down / var_down)
+    return ((mean - mean_down) ** 2 / var_down + var / var_down - math.log(var / var_down) - 1) / 2
 
 
-def check_product_of_gaussians(attempt):
-    value = answer(attempt, 0.0, 1.0, 3.0, 0.25).double()
-    if value.shape != (2,):
-        return "Return two numbers: a mean and a variance."
-    mean, var = value.tolist()
-    if math.isclose(var, 1.25, rel_tol=1e-3):
+def check_merged_kl(attempt):
+    value = answer(attempt, 3.0, 0.25, 0.0, 1.0).double()
+    if value.shape != ():
+        return "Return one number, the KL in nats."
+    near = lambda other: math.isclose(value.item(), other, rel_tol=1e-3)  # noqa: E731
+    kl = lambda mean, var: (mean**2 + var - math.log(var) - 1) / 2  # noqa: E731
+    if near(kl(3.0, 0.25)):
+        return "That is the KL of what the image says: merge it with the prior first."
+    if near(kl(2.4, 1.25)):
         return "Variances do not add: precisions 1/v do, for a product has exponents that add."
-    if math.isclose(var, 5.0, rel_tol=1e-3):
-        return "5 is the precision: the variance is one over it."
-    if math.isclose(var, 0.2**0.5, rel_tol=1e-3):
-        return "That is the standard deviation."
-    if not math.isclose(var, 0.2, rel_tol=1e-3):
-        return "Collect the coefficients of z² in both exponents: they are the precisions, over -2."
-    if math.isclose(mean, 1.5, rel_tol=1e-3):
+    if near(kl(1.5, 0.2)):
         return "The means do not count alike: each is weighted by its precision."
-    if math.isclose(mean, 0.6, rel_tol=1e-3):
+    if near(kl(0.6, 0.2)):
         return "The surer Gaussian counts more: weight by precisions, not by variances."
-    if math.isclose(mean, 12.0, rel_tol=1e-3):
-        return "Divide the weighted sum by the sum of the precisions."
-    if not math.isclose(mean, 2.4, rel_tol=1e-3):
-        return "Complete the square: the mean is where the derivative of the exponent is zero."
-
-
-def residual_kl(delta_mean, delta_log_var, log_var_prior):
-    change = delta_mean**2 * (-log_var_prior).exp() + delta_log_var.exp() - delta_log_var - 1
-    return change.sum(-1) / 2
-
-
-def check_residual_kl(attempt):
-    mean, log_var, prior = torch.randn(3, 4, 5, generator=seeded())
-    value, wanted = answer(attempt, mean, log_var, prior), residual_kl(mean, log_var, prior)
-    each = mean**2 * (-prior).exp() + log_var.exp() - log_var - 1
-    if close(value, each / 2):
-        return "Sum over the units, the last axis: (B, M) -> (B,)."
-    if close(value, each.sum(-1)):
+    if near(kl(2.4, 5.0)):
+        return "5 is the precision of the product: the variance is one over it."
+    if near(2 * kl(2.4, 0.2)):
         return "You forgot the half."
-    if close(value, (mean**2 + log_var.exp() - log_var - 1).sum(-1) / 2):
-        return "The shift of the mean counts in units of the prior's standard deviation."
-    if close(value, (mean**2 / prior.exp() ** 2 + log_var.exp() - log_var - 1).sum(-1) / 2):
-        return "log_var_prior is a log variance: its exp is already the square."
-    if close(value, (each + prior).sum(-1) / 2) or close(value, (each - prior).sum(-1) / 2):
-        return (
-            "The prior's variance cancels in the ratio of the variances: only the change is left."
-        )
-    if not close(value, wanted):
-        return "Δμ²/σ_p² + Δσ² - log Δσ² - 1 for each unit, halved and summed."
+    if near((2.4**2 / 0.2 + 1 / 0.2 - math.log(1 / 0.2) - 1) / 2):
+        return "The KL runs from q to p: divide by the prior's variance."
+    if not near(merged_kl(3.0, 0.25, 0.0, 1.0)):
+        return "Merge by precisions, then put mean and variance into the KL of section 1."
 
 
 def level_ratio(recon, kl, recon_from_prior, first):
@@ -127,8 +104,7 @@ def check_bytes_of(attempt):
 
 EXERCISES = {
     "31.5.1": (check_levels_needed, levels_needed),
-    "31.5.2": (check_product_of_gaussians, product_of_gaussians),
-    "31.5.3": (check_residual_kl, residual_kl),
-    "31.5.4": (check_bytes_of, bytes_of),
-    "31.5.5": (check_level_ratio, level_ratio),
+    "31.5.2": (check_merged_kl, merged_kl),
+    "31.5.3": (check_bytes_of, bytes_of),
+    "31.5.4": (check_level_ratio, level_ratio),
 }
