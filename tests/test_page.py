@@ -207,7 +207,9 @@ def test_run_all_move_a_slider_and_the_picture_changes(path, lab, tmp_path):
         box = handle.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.down()
-        page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2, steps=8)
+        track = page.locator(".noUi-target").first.bounding_box()
+        way = 60 if box["x"] < track["x"] + track["width"] / 2 else -60  # from an end inwards
+        page.mouse.move(box["x"] + way, box["y"] + box["height"] / 2, steps=8)
         page.mouse.up()
         page.wait_for_function(
             "before => document.querySelector('img.widget-image').src !== before",
