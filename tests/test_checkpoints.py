@@ -18,9 +18,11 @@ from companion.data import Images
 from companion.training import (
     CheckpointError,
     TrainingError,
+    fit,
     fit_and_measure,
     fit_or_load,
     forget,
+    gpu_tier,
     measure_or_load,
     notes,
     resume,
@@ -553,3 +555,39 @@ def test_numbers_of_an_interrupted_training_are_not_kept(folder, points, capsys)
     assert found.shape == (3,)
     assert "not kept, because training was interrupted" in capsys.readouterr().out
     assert not list((folder / "trained").rglob("sweep*"))
+
+
+def large(points, **settings):
+    torch.manual_seed(0)
+    return gpu_tier(
+        "t/model", Model(), points, **{"epochs": 2, "batch": 50, "bar": False} | settings
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains it")
+def test_the_gpu_tier_is_loaded_where_it_was_committed_and_never_trained_on_a_cpu(
+    folder, points, committed, capsys
+):
+    assert large(points) is None
+    assert (
+        "t/model-gpu: left out, for it is trained on a GPU only (no checkpoint)"
+        in capsys.readouterr().out
+    )
+    for suffix in (".json", ".safetensors"):
+        path = committed.with_suffix(suffix)
+        path.rename(path.with_name(f"model-gpu.points{suffix}"))
+    found = large(points)
+    assert torch.equal(found.encoder.weight, use(points)[0].encoder.weight)
+    capsys.readouterr()
+    assert large(points, epochs=3) is None and "epochs 2 → 3" in capsys.readouterr().out
+
+
+def test_each_step_is_in_the_history_of_a_run_and_in_no_file(folder, points):
+    torch.manual_seed(0)
+    history = fit(Model(), points, epochs=2, batch=50, bar=False)
+    steps = torch.tensor(history.steps["loss"])
+    assert len(steps) == 8
+    assert steps.view(2, 4).mean(1).tolist() == pytest.approx(history.terms["loss"])
+    use(points)
+    assert "steps" not in json.loads(yours(folder).with_suffix(".json").read_text())["history"]
+    assert use(points)[1].steps == {}

@@ -1,5 +1,10 @@
+import ast
+import copy
 import inspect
+import json
 import math
+import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -131,44 +136,38 @@ WRONG = {
         "K cells share": lambda k, a, b, d: 1.0,
     },
     "31.1.1": {
-        "averaged over the pixels": lambda x, y: (x - y).square().mean(),
-        "summed over the batch": lambda x, y: (x - y).square().sum(),
-        "absolute errors": lambda x, y: (x - y).abs().flatten(1).sum(1).mean(),
-        "took the root": lambda x, y: (x - y).flatten(1).norm(dim=1).mean(),
-        "Return a scalar": lambda x, y: (x - y).square(),
-        "reductions are not right": lambda x, y: (x - y).square().sum() / 7,
+        "Return two factors": lambda: 1.0,
+        "codes that it always saw": lambda: (100.0, 0.01),
+        "the error is squared": lambda: (1.0, 0.1),
+        "before the division": lambda: (1.0, 100.0),
+        "in proportion": lambda: (1.0, 0.5),
     },
     "31.1.2": {
-        "share which is lost": lambda v, k: v[k:].sum() / v.sum(),
-        "divide it by the total": lambda v, k: v[:k].sum(),
-        "leave out the root": lambda v, k: v[:k].sqrt().sum() / v.sqrt().sum(),
-        "do not square": lambda v, k: (v[:k].sum() / v.sum()) ** 2,
-        "Divide the sum": lambda v, k: 0.5,
+        "Return one number": lambda: [6.5],
+        "the best plane": lambda: 3,
+        "variance kept": lambda: 9.5,
+        "whole": lambda: 1,
+        "has length 1": lambda: 6,
+        "total variance": lambda: 16,
+        "The error is tr C": lambda: 7,
     },
     "31.1.3": {
         "exchanged": lambda a, b, n: torch.stack([torch.linspace(x, y, n) for x, y in zip(a, b, strict=True)]),
-        "include both ends": lambda a, b, n: solved.straight_line(a, b, n)[:-1],
-        "from b to a": lambda a, b, n: solved.straight_line(b, a, n),
-        "first code is not a": lambda a, b, n: solved.straight_line(a, b, n + 1)[1:],
-        "last code is not b": lambda a, b, n: solved.straight_line(a, b, n + 1)[:-1],
+        "include both ends": lambda a, b, n: solved.interpolation(a, b, n)[:-1],
+        "from b to a": lambda a, b, n: solved.interpolation(b, a, n),
+        "first code is not a": lambda a, b, n: solved.interpolation(a, b, n + 1)[1:],
+        "last code is not b": lambda a, b, n: solved.interpolation(a, b, n + 1)[:-1],
         "not equal": lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] ** 2 * (b - a),
     },
     "31.1.4": {
-        "mean is not": lambda z, n: solved.gaussian_draws(z - z.mean(0), n),
+        "mean is not": lambda z, n: solved.gaussian_samples(z - z.mean(0), n),
         "multiplied by the covariance": lambda z, n: z.mean(0) + torch.randn(n, 2) @ z.T.cov(),
         "transposed": lambda z, n: z.mean(0) + torch.randn(n, 2) @ torch.linalg.cholesky(z.T.cov()),
         "correlation between": lambda z, n: z.mean(0) + z.std(0) * torch.randn(n, 2),
         "shape": lambda z, n: z.mean(0),
-        "covariance of the draws": lambda z, n: z.mean(0) + 3 * torch.randn(n, 2),
+        "covariance of the samples": lambda z, n: z.mean(0) + 3 * torch.randn(n, 2),
     },
     "31.1.5": {
-        "radians": lambda a, b: solved.largest_angle(a, b) * math.pi / 180,
-        "smallest angle": lambda a, b: 0.0,
-        "complement": lambda a, b: 90 - solved.largest_angle(a, b),
-        "Return one number": lambda a, b: torch.zeros(2),
-        "orthonormal first": lambda a, b: torch.linalg.svdvals(a.T @ b).min(),
-    },
-    "31.1.6": {
         "reshape alone": lambda x: x.reshape(2, 12, 2, 3),
         "come before the channel": lambda x: torch.nn.functional.pixel_unshuffle(x, 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2),
         "exchanged": lambda x: torch.nn.functional.pixel_unshuffle(x, 2)[:, [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11]],
@@ -315,12 +314,26 @@ def test_a_solution_opens_on_a_click(number):
     assert folded._repr_html_().startswith("<details><summary>Solution of 31.")
 
 
-def test_the_largest_angle_is_scipys():
-    from scipy.linalg import subspace_angles
+def test_the_predicted_factors_are_what_a_network_shows():
+    """Codes times ten and back: the same reconstruction, a hundredth of the noise's error."""
+    torch.manual_seed(0)
+    net, z = torch.nn.Linear(3, 50).double(), torch.randn(2000, 3, dtype=torch.float64)
+    noise = 1e-3 * torch.randn_like(z)
 
-    a, b = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wanted = subspace_angles(a.numpy(), b.numpy()).max() * 180 / math.pi
-    assert solved.largest_angle(a, b).item() == pytest.approx(wanted)
+    def added(factor):
+        return (net((z * factor + noise) / factor) - net(z)).square().mean()
+
+    factors = solved.predicted()
+    assert torch.allclose(net(z * 10 / 10), net(z)) and factors[0] == 1
+    assert (added(10) / added(1)).item() == pytest.approx(factors[1])
+
+
+def test_the_error_of_the_plane_is_measured():
+    x = torch.randn(400_000, 4, generator=torch.Generator().manual_seed(0)).double()
+    x *= torch.tensor([3, 2, 2**0.5, 1.0])
+    basis = torch.tensor([[0.5**0.5, 0, 0.5**0.5, 0], [0, 1, 0, 0]]).double()
+    error = (x - x @ basis.T @ basis).square().sum(1).mean()
+    assert error.item() == pytest.approx(solved.error_of_plane(), rel=0.01)
 
 
 def test_space_to_channels_is_torchs():
@@ -341,3 +354,36 @@ def test_the_rate_of_an_axis_is_where_its_loss_is_least():
             optimiser.step()
         wanted = solved.axis_rate(torch.tensor(eigenvalue), noise, beta).item()
         assert kl.item() == pytest.approx(wanted, abs=2e-3)
+
+
+def skeleton_of(node) -> str:
+    """An expression with its names, texts and numbers taken out, so that a renamed copy is the same."""
+    node = copy.deepcopy(node)
+    for part in ast.walk(node):
+        for field in ("id", "arg", "value"):
+            if isinstance(getattr(part, field, None), (str, int, float)):
+                setattr(part, field, "_")
+    return ast.dump(node)
+
+
+def expressions(source: str) -> set[str]:
+    """The larger expressions of some code, without names."""
+    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.expr))
+    return {skeleton_of(node) for node in found if sum(1 for _ in ast.walk(node)) >= 15}
+
+
+@pytest.mark.parametrize("section", ["31.1", "31.4", "31.5", "31.6"])
+def test_no_cell_above_an_exercise_holds_what_its_solution_returns(section):
+    path = next((Path(__file__).parent.parent / "notebooks").glob(f"{section}_*.ipynb"))
+    cells = [
+        "".join(c["source"])
+        for c in json.loads(path.read_text())["cells"]
+        if c["cell_type"] == "code"
+    ]
+    shown = set().union(*map(expressions, cells))
+    for number, (_, answer) in EXERCISES.items():
+        if number.startswith(section):
+            tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
+            returned = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+            large = [node for node in returned if sum(1 for _ in ast.walk(node)) >= 15]
+            assert not [ast.unparse(node) for node in large if skeleton_of(node) in shown], number

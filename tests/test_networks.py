@@ -1,13 +1,17 @@
 import ast
+import math
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from cells import cells
+from cells import cells, definitions
+from torch import nn
 
 from companion.models import (
     Decoder,
+    DeepCompression,
     Dropout,
     Encoder,
     MaskedConv2d,
@@ -118,3 +122,27 @@ def test_weights_behind_a_mask_are_not_counted():
     layers = torch.nn.Sequential(MaskedConv2d(4, 6, 3, own=True), torch.nn.Linear(5, 2))
     assert live_weights(layers) == 4 * 6 * 5 + 6 + 5 * 2 + 2
     assert live_weights(MaskedConv2d(4, 6, 3, own=False)) == 4 * 6 * 4 + 6
+
+
+@pytest.mark.parametrize("spatial, grid", [(8, (8, 8, 8)), (16, (32, 4, 4)), (32, (128, 2, 2))])
+def test_deep_compression_keeps_the_number_of_values_and_trades_places_for_channels(spatial, grid):
+    built = definitions("31.1")
+    layers = [partial(built[name], shortcut=True) for name in ("Down", "Up")]
+    net, x = DeepCompression(spatial, *layers), torch.rand(2, 3, 64, 64)
+    assert net.encoder(x).shape == (2, *grid) and math.prod(grid) == 512
+    assert net(x).shape == x.shape and net.loss(x)["loss"].ndim == 0
+
+
+def test_the_shortcuts_pass_an_image_where_the_convolutions_are_silent():
+    """Averages of groups down, repeats up: space to channels and back keeps each group's mean."""
+    built = definitions("31.1")
+    down, up = built["Down"](16, 32, True), built["Up"](32, 16, True)
+    for layer in (down.conv, up.conv):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    x = torch.rand(2, 16, 8, 8)
+    code = down(x)
+    pairs = torch.nn.functional.pixel_unshuffle(x, 2).view(2, 32, 2, 4, 4).mean(2)
+    assert torch.allclose(code, pairs)
+    assert torch.allclose(down(up(code)), code)  # up spreads what down gathers again
+    assert up(code).mean().item() == pytest.approx(x.mean().item(), abs=1e-6)

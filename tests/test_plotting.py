@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from companion.show import plotting, skeleton, skeletons
+from companion.show import maps, panels, plotting, skeleton, skeletons
+from companion.training import History
 
 
 def test_names_that_would_hide_each_other_move_apart_and_others_stay():
@@ -60,7 +61,7 @@ def pixels_of(axis):
 
 def test_a_grid_of_codes_has_axis_one_rightwards_and_axis_two_upwards(figures):
     across, up = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.2, 0.8])
-    plotting.decoded_grid(levels, across, up)
+    maps.decoded_grid(levels, across, up)
     picture = pixels_of(figures[0].axes[0])
     first = picture[::2, ::3]  # each code's first value, row by row
     assert np.array_equal(first, np.round(255 * np.array([[0, 0.5, 1]] * 2)))
@@ -131,3 +132,74 @@ def test_a_frontier_draws_every_line(monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: drawn.append(len(plt.gca().lines)))
     plotting.frontier({str(k): ([1, 2], [k, k + 1]) for k in range(7)}, "bits", "error")
     assert drawn == [7]
+
+
+def test_a_history_shows_each_step_and_each_term_in_its_own_panel(figures):
+    past = History({"loss": [3.0, 1.0], "kl": [0.1, 0.2]}, 1.0, "here", False)
+    past.steps = {"loss": [4.0, 2.0, 1.0, 1.0], "kl": [0.1, 0.1, 0.2, 0.2]}
+    plotting.history(past, "nats an image", "it falls")
+    left, right = figures[0].axes
+    assert (left.get_title(), right.get_title()) == ("loss", "kl")
+    steps, epochs = left.lines
+    assert steps.get_ydata().tolist() == [4, 2, 1, 1] and steps.get_xdata().tolist() == [1, 2, 3, 4]
+    assert epochs.get_ydata().tolist() == [3, 1] and epochs.get_xdata().tolist() == [1.5, 3.5]
+    plotting.history(History({"loss": [3.0, 1.0]}, 1.0, "here", False))  # from a file: epochs only
+    assert figures[1].axes[0].lines[1].get_xdata().tolist() == [1, 2]
+
+
+def test_lines_of_several_seeds_are_their_mean_with_their_range(figures):
+    plotting.curves((1, 2), {"a": [[1.0, 2.0], [3.0, 6.0]], "b": [0.0, 1.0]}, "x", "y")
+    axis = figures[0].axes[0]
+    assert axis.lines[0].get_ydata().tolist() == [2, 4]
+    heights = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (1, 6)
+    assert [text.get_text() for text in axis.texts] == ["a", "b"]
+
+
+def test_weights_are_blue_below_zero_red_above_and_white_between(figures):
+    row = torch.tensor([[-2.0, 0.0, 1.0]]).view(1, 1, 1, 3)
+    plotting.strip({"w": torch.cat([row, 10 * row])}, signed=True)
+    image = figures[0].axes[0].images[0]
+    assert image.get_cmap().name == "RdBu_r"
+    levels = np.asarray(image.get_array())[0]
+    assert levels[[0, 1, 2]].tolist() == pytest.approx([0, 127.5, 191], abs=1)
+    assert levels[3] == pytest.approx(127.5, abs=1)  # the gap is no weight
+    assert levels[4:7].tolist() == levels[:3].tolist()  # each on a scale of its own
+
+
+def test_a_map_encloses_its_middle_and_decodes_what_lies_there(figures):
+    codes = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    labels, spread = torch.arange(2000) % 10, 0.1 * torch.ones(2000, 2)
+    asked = []
+
+    def decode(z):
+        asked.append(z)
+        return z.new_zeros(len(z), 1, 2, 2)
+
+    maps.latent_map(codes, labels, decode, "title", prior=True, spread=spread, kept=0.5, side=4)
+    whole, middle, plane = figures[0].axes
+    low, high = codes.quantile(0.25, 0), codes.quantile(0.75, 0)
+    assert middle.get_xlim() == pytest.approx((low[0].item(), high[0].item()))
+    ends = [low[0].item(), high[0].item(), low[1].item(), high[1].item()]
+    assert list(plane.images[0].get_extent()) == pytest.approx(ends)
+    assert asked[0][0].tolist() == pytest.approx([low[0].item(), high[1].item()])  # top left
+    kinds = [type(patch).__name__ for patch in whole.patches]
+    assert kinds == ["Rectangle", "Circle", "Circle"]
+    ellipses = [patch for patch in middle.patches if type(patch).__name__ == "Ellipse"]
+    assert len(ellipses) == 80 and ellipses[0].width == pytest.approx(0.2)
+
+
+def test_a_film_becomes_a_map_and_a_plane_for_each_moment(figures):
+    codes = torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0))
+    planes = torch.linspace(0, 1, 3).view(3, 1, 1, 1, 1).expand(3, 9, 1, 4, 4)
+    pictures = maps.film((0, 5, 10), codes, planes, torch.arange(50) % 10)
+    assert list(pictures) == [0, 5, 10]
+    for (dots, plane), grey in zip(pictures.values(), (0, 128, 255), strict=True):
+        assert dots.shape == plane.shape == (12, 12, 3) and (plane == grey).all()
+        assert (dots != 255).any()
+    maps.moments(pictures, (0, 10), "it forms")
+    assert [axis.get_title() for axis in figures[0].axes[:2]] == ["step 0", "step 10"]
+    panel = panels.latent_film(pictures)
+    assert panel.values == {"step": 10}  # it opens at the end
+    panel.set(step=0)
+    assert panel.picture.shape == (12, 32, 3) and (panel.picture[:, 20:] == 0).all()

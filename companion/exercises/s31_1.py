@@ -7,54 +7,56 @@ import torch
 from companion.exercises.machinery import answer, close, seeded
 
 
-def error_per_image(x, copy):
-    return (copy - x).square().flatten(1).sum(1).mean()
+def predicted():
+    return 1.0, 0.01
 
 
-def check_error_per_image(attempt):
-    x, copy = torch.rand(2, 5, 1, 4, 6, generator=seeded())
-    value, square = answer(attempt, x, copy), (copy - x).square()
+def check_predicted(attempt):
+    value = answer(attempt)
+    if value.shape != (2,):
+        return "Return two factors, for the reconstruction error and for what the noise adds."
+    error, noise = value.tolist()
+    if not math.isclose(error, 1, rel_tol=1e-6):
+        return "The decoder sees the codes that it always saw: what happens to the reconstruction?"
+    if math.isclose(noise, 0.1, rel_tol=1e-6):
+        return "The noise arrives ten times smaller, and the error is squared."
+    if noise >= 1:
+        return "The noise is added before the division by 10: it reaches the decoder smaller."
+    if not math.isclose(noise, 0.01, rel_tol=1e-6):
+        return (
+            "To first order the decoder's output moves in proportion to the noise that reaches it."
+        )
+
+
+def error_of_plane():
+    return (9 + 4 + 2 + 1) - (9 / 2 + 2 / 2) - 4
+
+
+def check_error_of_plane(attempt):
+    value = answer(attempt)
     if value.ndim:
-        return f"Return a scalar: yours has shape {tuple(value.shape)}."
-    if close(value, square.mean()):
-        return "You averaged over the pixels: sum over them, and average over the batch only."
-    if close(value, square.sum()):
-        return "You summed over the batch as well: divide by the number of images."
-    if close(value, (copy - x).abs().flatten(1).sum(1).mean()):
-        return "These are absolute errors: square them."
-    if close(value, square.flatten(1).sum(1).sqrt().mean()):
-        return "You took the root of each image's error: leave it squared."
-    if not close(value, error_per_image(x, copy)):
-        return "The reductions are not right: square, sum over channels and pixels, average over images."
+        return "Return one number."
+    for wrong, hint in {
+        3: "That is the error of the best plane, v1 and v2: this one is tilted towards v3.",
+        9.5: "That is the variance kept: the error is what is left of the total, 16.",
+        1: "That keeps v1, v2 and v3 whole: the plane has two directions, one between v1 and v3.",
+        6: "The direction has length 1: what is its variance, wᵀCw, with C diagonal?",
+        16: "That is the total variance, the error of a code without dimensions.",
+    }.items():
+        if close(value, float(wrong)):
+            return hint
+    if not close(value, error_of_plane()):
+        return "The error is tr C less wᵀCw of each direction: ½·9 + ½·2 for the first, 4 for v2."
 
 
-def share_kept(variance, width):
-    return variance[:width].sum() / variance.sum()
-
-
-def check_share_kept(attempt):
-    variance = torch.tensor([9.0, 4.0, 2.0, 1.0])
-    value = answer(attempt, variance, 2)
-    if close(value, 3 / 16):
-        return "That is the share which is lost: take the first components, not the last."
-    if close(value, 13.0):
-        return "That is the variance kept: divide it by the total."
-    if close(value, variance.sqrt()[:2].sum() / variance.sqrt().sum()):
-        return "Variances add, standard deviations do not: leave out the root."
-    if close(value, 169 / 256):
-        return "The eigenvalues are variances already: do not square them."
-    if not close(value, share_kept(variance, 2)):
-        return "Divide the sum of the first `width` eigenvalues by the sum of all."
-
-
-def straight_line(a, b, steps):
+def interpolation(a, b, steps):
     t = torch.linspace(0, 1, steps)[:, None]  # (steps, 1)
     return (1 - t) * a + t * b
 
 
-def check_straight_line(attempt):
+def check_interpolation(attempt):
     a, b = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([4.0, 1.0, -2.0])
-    value, wanted = answer(attempt, a, b, 5), straight_line(a, b, 5)
+    value, wanted = answer(attempt, a, b, 5), interpolation(a, b, 5)
     if value.shape == wanted.T.shape:
         return "Rows and columns are exchanged: one code a row, shape (steps, M)."
     if value.shape != wanted.shape:
@@ -69,12 +71,12 @@ def check_straight_line(attempt):
         return "The ends are right, the distances between are not equal."
 
 
-def gaussian_draws(codes, count):
+def gaussian_samples(codes, count):
     factor = torch.linalg.cholesky(codes.T.cov())  # (M, M), factor @ factor.T is the covariance
     return codes.mean(0) + torch.randn(count, codes.shape[1]) @ factor.T
 
 
-def check_gaussian_draws(attempt):
+def check_gaussian_samples(attempt):
     mixing = torch.tensor([[2.0, 0.0], [1.5, 0.5]])
     codes = torch.randn(4000, 2, generator=seeded()) @ mixing.T + torch.tensor([3.0, -1.0])
     value, wanted = answer(attempt, codes, 20_000), codes.T.cov()
@@ -91,36 +93,7 @@ def check_gaussian_draws(attempt):
     if close(got.diagonal(), wanted.diagonal(), 0.1) and abs(got[0, 1]) < 0.3:
         return "Each axis alone is right, but the correlation between them is lost."
     if not close(got, wanted, 0.1):
-        return "The covariance of the draws is not that of the codes."
-
-
-def largest_angle(a, b):
-    (q_a, _), (q_b, _) = torch.linalg.qr(a), torch.linalg.qr(b)
-    cosines = torch.linalg.svdvals(q_a.T @ q_b).clamp(max=1)
-    return cosines.min().acos() * 180 / math.pi
-
-
-def check_largest_angle(attempt):
-    turn = math.radians(25)
-    a = torch.eye(5, dtype=torch.float64)[:, :2]
-    b = torch.zeros(5, 2, dtype=torch.float64)
-    b[0, 0], b[1, 1], b[2, 1] = 1, math.cos(turn), math.sin(turn)
-    b = b @ torch.tensor(
-        [[2.0, 1.0], [0.5, 3.0]], dtype=torch.float64
-    )  # the same plane, other columns
-    value = answer(attempt, a, b)
-    if value.ndim:
-        return "Return one number: the largest of the angles."
-    if close(value, turn, 1e-3):
-        return "That is in radians: multiply by 180 / π."
-    if abs(value) < 1e-3:
-        return "That is the smallest angle: the largest has the smallest cosine."
-    if close(value, 65.0, 1e-3):
-        return "That is the complement: the singular values are cosines, not sines."
-    if not close(value, 25.0, 1e-3):
-        return (
-            "Make each set of columns orthonormal first (QR), then take singular values of Qaᵀ Qb."
-        )
+        return "The covariance of the samples is not that of the codes."
 
 
 def space_to_channels(x):
@@ -147,10 +120,9 @@ def check_space_to_channels(attempt):
 
 
 EXERCISES = {
-    "31.1.1": (check_error_per_image, error_per_image),
-    "31.1.2": (check_share_kept, share_kept),
-    "31.1.3": (check_straight_line, straight_line),
-    "31.1.4": (check_gaussian_draws, gaussian_draws),
-    "31.1.5": (check_largest_angle, largest_angle),
-    "31.1.6": (check_space_to_channels, space_to_channels),
+    "31.1.1": (check_predicted, predicted),
+    "31.1.2": (check_error_of_plane, error_of_plane),
+    "31.1.3": (check_interpolation, interpolation),
+    "31.1.4": (check_gaussian_samples, gaussian_samples),
+    "31.1.5": (check_space_to_channels, space_to_channels),
 }

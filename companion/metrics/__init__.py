@@ -16,6 +16,7 @@ from companion.metrics.classifier import (
     DigitClassifier,
     accuracy,
     confidence,
+    digit_classifier,
     jitter,
     perceptual_distance,
     readable_share,
@@ -28,7 +29,14 @@ from companion.metrics.codebook import (
     rounded_errors,
     webp,
 )
-from companion.metrics.codes import Gaussian, effects, interpolate, traversal
+from companion.metrics.codes import (
+    Gaussian,
+    effects,
+    interpolate,
+    latent_film,
+    plane_of,
+    traversal,
+)
 from companion.metrics.dictionaries import matched_cosines, sparsity
 from companion.metrics.disentanglement import (
     beta_vae_score,
@@ -44,14 +52,26 @@ from companion.metrics.disentanglement import (
 from companion.metrics.filters import FILTERS, tuned
 from companion.metrics.linear import PCA, linear_probe, principal_angles
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
-from companion.metrics.reconstruction import decibels, high_energy, mse, over, psnr, spectrum
+from companion.metrics.reconstruction import (
+    decibels,
+    decibels_or_load,
+    high_energy,
+    mse,
+    over,
+    psnr,
+    spectrum,
+)
 from companion.metrics.samples import (
     SCORES,
+    SOURCES,
     compare_samplers,
     density_coverage,
     frechet_distance,
+    holes_by_size,
+    latent_holes,
     picture_scores,
     sample_scores,
+    scorer,
     separable,
 )
 
@@ -59,6 +79,7 @@ __all__ = [
     "FILTERS",
     "PCA",
     "SCORES",
+    "SOURCES",
     "ColourClassifier",
     "DigitClassifier",
     "Gaussian",
@@ -71,18 +92,23 @@ __all__ = [
     "confidence",
     "dci",
     "decibels",
+    "decibels_or_load",
     "density_coverage",
+    "digit_classifier",
     "effects",
     "explained_share",
     "factor_vae_score",
     "frechet_distance",
     "gaussian_log_weights",
     "high_energy",
+    "holes_by_size",
     "importance_weighted",
     "information_shares",
     "interpolate",
     "jitter",
     "kl_parts",
+    "latent_film",
+    "latent_holes",
     "latent_use",
     "linear_probe",
     "log_likelihood",
@@ -97,6 +123,7 @@ __all__ = [
     "over",
     "perceptual_distance",
     "picture_scores",
+    "plane_of",
     "principal_angles",
     "psnr",
     "readable_share",
@@ -106,6 +133,7 @@ __all__ = [
     "rounded_errors",
     "sample_scores",
     "sap",
+    "scorer",
     "scores_of",
     "separable",
     "sparsity",

@@ -6,6 +6,7 @@ from torch import nn
 
 from companion.metrics.reconstruction import over
 from companion.models import Dropout
+from companion.training import fit_or_load
 
 
 class DigitClassifier(nn.Module):
@@ -64,6 +65,13 @@ class ColourClassifier(nn.Module):
     def loss(self, x, y):
         turned = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
         return {"loss": F.cross_entropy(self(torch.where(turned, x.flip(3), x)), y)}
+
+
+def digit_classifier(digits) -> DigitClassifier:
+    """The classifier trained on these digits, by which all notebooks compare images: loaded, or trained."""
+    torch.manual_seed(0)
+    model = DigitClassifier()
+    return fit_or_load("31.1/judge", model, digits, epochs=12, labels=True)[0]
 
 
 def perceptual_distance(network: ColourClassifier, a: torch.Tensor, b: torch.Tensor):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from companion.data import to_float
+from companion.training import measure_or_load
 
 
 @torch.no_grad()
@@ -27,6 +28,15 @@ def psnr(reconstruct: Callable, images: torch.Tensor, batch: int = 100) -> float
 def decibels(output: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """PSNR of each image in dB: (N, C, H, W) twice, float -> (N,)."""
     return -10 * (output.clamp(0, 1) - images).square().flatten(1).mean(1).log10()
+
+
+def decibels_or_load(name: str, model, pictures, batch: int = 50) -> torch.Tensor:
+    """Mean PSNR in dB of a model's reconstructions of `pictures.test`, kept beside the weights."""
+
+    def measure(model, images):
+        return over(lambda x: decibels(model(x), x), images, batch)  # (N,)
+
+    return measure_or_load(name, model, pictures, measure, spot=16).mean()
 
 
 def spectrum(images: torch.Tensor) -> torch.Tensor:

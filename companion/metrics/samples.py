@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from companion.metrics.classifier import perceptual_distance, readable_share
+from companion.metrics.codes import Gaussian
 from companion.metrics.reconstruction import decibels, high_energy, over
+from companion.training import fit_and_measure
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -44,33 +46,102 @@ def density_coverage(
     ValueError for sets of different features, or fewer than k + 1 data points.
     """
     data, samples = checked(data, samples)
+    return shares_of_balls(data, radii(data, k), samples, k, batch)
+
+
+def radii(data: torch.Tensor, k: int, batch: int = 1000) -> torch.Tensor:
+    """The distance from each data point (N, D) to the k-th nearest other one: (N,)."""
     if len(data) <= k:
         raise ValueError(
             f"k={k} neighbours need more than {k} data points, and there are {len(data)}."
         )
-    inside, covered = 0, torch.zeros(len(data), dtype=torch.bool)
-    for start in range(0, len(data), batch):
-        part = data[start : start + batch]
-        # A point is its own nearest neighbour, so the k-th other one is number k + 1.
-        radius = exact_distances(part, data).kthvalue(k + 1, dim=1).values  # (B,)
-        within = exact_distances(part, samples) < radius[:, None]  # (B, M)
+    # A point is its own nearest neighbour, so the k-th other one is number k + 1.
+    parts = [distances(part, data).kthvalue(k + 1).values for part in data.split(batch)]
+    return torch.cat(parts)
+
+
+def shares_of_balls(data, radius, samples, k: int = 5, batch: int = 1000) -> tuple[float, float]:
+    """(density, coverage) of samples (M, D) in balls of these radii (N,) round the data (N, D)."""
+    inside, covered = 0, []
+    for part, reach in zip(data.split(batch), radius.split(batch), strict=True):
+        within = distances(part, samples) < reach[:, None]  # (B, M)
         inside += within.sum().item()
-        covered[start : start + batch] = within.any(1)
-    return inside / (k * len(samples)), covered.double().mean().item()
+        covered.append(within.any(1))
+    return inside / (k * len(samples)), torch.cat(covered).double().mean().item()
 
 
-def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[str, float]:
-    """Three scores of samples against data, by name; images (N, C, H, W) both.
+def scorer(features: Callable, data: torch.Tensor, k: int = 5) -> Callable:
+    """Images (M, C, H, W) -> their three scores against `data` (N, C, H, W), whose balls are found once.
 
     features: images -> (N, D), such as a classifier's `features`.
     """
-    known, found = over(features, data), over(features, samples)
-    density, coverage = density_coverage(known, found)
-    distance = frechet_distance(known, found)
-    return {"Fréchet distance": distance, "density": density, "coverage": coverage}
+    known = over(features, data)
+    exact, _ = checked(known, known)
+    radius = radii(exact, k)
+
+    def scores(samples: torch.Tensor) -> dict[str, float]:
+        found = over(features, samples.to(data.device))
+        density, coverage = shares_of_balls(exact, radius, checked(known, found)[1], k)
+        distance = frechet_distance(known, found)
+        return {"Fréchet distance": distance, "density": density, "coverage": coverage}
+
+    return scores
+
+
+def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[str, float]:
+    """Three scores of samples against data, by name, as `scorer` gives them; images (N, C, H, W) both."""
+    return scorer(features, data)(samples)
+
+
+SOURCES = ("N(0, I)", "fitted Gaussian", "encoded images")
+
+
+def latent_holes(
+    encode: Callable, decode: Callable, images: torch.Tensor, scores: Callable, standard: bool
+) -> torch.Tensor:
+    """What three distributions over codes decode to, `SOURCES`: (3, 4), a row each.
+
+    Columns: the Fréchet distance, density and coverage of as many decoded samples as there are images
+    (`scores`, see `scorer`), and in % how surely a network tells these codes from the encoded ones
+    (`separable`; the third row's is the floor, one half of the encoded codes against the other).
+    encode: images -> codes (B, M). standard: the model was trained towards N(0, I); where it was not,
+    its codes are standardised, each axis by its own mean and spread.
+    """
+    codes, draw = over(encode, images), torch.Generator().manual_seed(0)
+    each = Gaussian.standard(codes.shape[1], codes.device).sample(len(codes), draw)
+    samples = {
+        "N(0, I)": each if standard else codes.mean(0) + codes.std(0) * each,
+        "fitted Gaussian": Gaussian.fitted(codes).sample(len(codes), draw),
+        "encoded images": codes,
+    }
+    first, second = codes[: len(codes) // 2 * 2].chunk(2)
+    rows = []
+    for name in SOURCES:
+        pair = (codes, samples[name]) if name != "encoded images" else (first, second)
+        rows.append([*scores(over(decode, samples[name])).values(), separable(*pair)])
+    return torch.tensor(rows)
 
 
 SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
+
+
+def holes_by_size(
+    name: str, build: Callable, digits, measure: Callable, sizes, seeds, items=None, **settings
+) -> dict[int, torch.Tensor]:
+    """`latent_holes` of models of several latent dimensions, each trained with several seeds.
+
+    build: latent dimensions -> an untrained model. measure: (model, images) -> (3, 4), on `items`, the
+    first 10,000 training images by default. Returns {latent dimensions: (seeds, 3, 4)}; the numbers
+    are kept (`fit_and_measure`), as name-size-seed, the models are not.
+    """
+    items = digits.train[:10_000] if items is None else items
+
+    def measured(size, seed):
+        torch.manual_seed(seed)
+        own = settings | {"seed": seed}
+        return fit_and_measure(f"{name}-{size}-{seed}", build(size), digits, measure, items, **own)
+
+    return {size: torch.stack([measured(size, seed) for seed in seeds]) for size in sizes}
 
 
 def compare_samplers(
@@ -83,13 +154,12 @@ def compare_samplers(
 
     samplers: {name: count -> images (count, 1, 28, 28) in [0, 1]}; each gives as many as `images` has.
     """
-    found = []
+    found, scores = [], scorer(classifier.features, images)
     for draw in samplers.values():
         for seed in seeds:
             torch.manual_seed(seed)
             some = draw(len(images))
-            scores = sample_scores(classifier.features, images, some)
-            found.append([*scores.values(), readable_share(classifier, some)])
+            found.append([*scores(some).values(), readable_share(classifier, some)])
     return torch.tensor(found).view(len(samplers), len(seeds), 4)
 
 
@@ -115,9 +185,9 @@ def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dic
     }
 
 
-def exact_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Distances (N, M) without the matrix product that rounds small ones."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Distances (N, M) by a matrix product, four times as fast; in double precision it rounds little."""
+    return torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist")
 
 
 def separable(codes: torch.Tensor, samples: torch.Tensor, seed: int = 0) -> float:

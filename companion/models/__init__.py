@@ -1,5 +1,6 @@
 """The skeleton of all six notebooks, likelihoods, and what later notebooks take from earlier ones."""
 
+from companion.models.compression import DeepCompression
 from companion.models.discriminator import PatchDiscriminator
 from companion.models.library import LibraryQuantiser
 from companion.models.likelihoods import (
@@ -19,6 +20,7 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "Decoder",
+    "DeepCompression",
     "Dropout",
     "Encoder",
     "LibraryQuantiser",

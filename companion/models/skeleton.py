@@ -37,12 +37,12 @@ class Decoder(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    """Constraint: the code is narrow (31.1): `loss` is the squared error, summed over the pixels."""
+    """Constraint: a bottleneck of M latent dimensions (31.1). `loss` is the squared error, summed."""
 
-    def __init__(self, axes):
+    def __init__(self, latent_dim, width=16):
         super().__init__()
-        self.encoder = Encoder(axes)  # (B, 1, 28, 28) -> (B, M)
-        self.decoder = Decoder(axes)  # (B, M) -> (B, 1, 28, 28)
+        self.encoder = Encoder(latent_dim, width=width)  # (B, 1, 28, 28) -> (B, M)
+        self.decoder = Decoder(latent_dim, width=width)  # (B, M) -> (B, 1, 28, 28)
 
     def forward(self, x):
         return self.decoder(self.encoder(x))

@@ -13,10 +13,10 @@ class VAE(nn.Module):
     `loss` has "loss", "recon" and "kl" in nats; `decoder` turns codes (B, M) into logits.
     """
 
-    def __init__(self, axes):
+    def __init__(self, latent_dim):
         super().__init__()
-        self.encoder = Encoder(2 * axes)  # (B, 1, 28, 28) -> (B, 2M): mean and log-variance
-        self.decoder = Decoder(axes)  # (B, M) -> (B, 1, 28, 28): logits
+        self.encoder = Encoder(2 * latent_dim)  # (B, 1, 28, 28) -> (B, 2M): mean and log-variance
+        self.decoder = Decoder(latent_dim)  # (B, M) -> (B, 1, 28, 28): logits
 
     def loss(self, x):
         x = torch.bernoulli(x)

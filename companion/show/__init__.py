@@ -2,6 +2,6 @@
 
 from companion.show.claims import ClaimError, claim, claims
 from companion.show.skeletons import skeleton
-from companion.show.tables import paper_table, table
+from companion.show.tables import holes_table, paper_table, table
 
-__all__ = ["ClaimError", "claim", "claims", "paper_table", "skeleton", "table"]
+__all__ = ["ClaimError", "claim", "claims", "holes_table", "paper_table", "skeleton", "table"]

@@ -38,13 +38,20 @@ def named_rows(picture: Image.Image, rows: Sequence[str]) -> Image.Image:
     return page
 
 
-def map_picture(codes: torch.Tensor, labels: torch.Tensor, low, high, side: int) -> np.ndarray:
+def map_picture(
+    codes: torch.Tensor, labels: torch.Tensor, low, high, side: int, dot: int = 1
+) -> np.ndarray:
     """Codes (N, 2) as coloured dots on white, axis 2 upwards: (side, side, 3) uint8."""
     place = ((codes - low) / (high - low) * (side - 1)).round().long().cpu()
     inside = ((place >= 0) & (place < side)).all(1)
     (column, row), colour = place[inside].T, labels.cpu()[inside]
     picture = np.full((side, side, 3), 255, np.uint8)
-    picture[side - 1 - row.numpy(), column.numpy()] = palette(COLOURS)[colour.numpy()]
+    for down, right in np.ndindex(dot, dot):
+        at = (
+            (side - 1 - row.numpy() + down).clip(0, side - 1),
+            (column.numpy() + right).clip(0, side - 1),
+        )
+        picture[at] = palette(COLOURS)[colour.numpy()]
     return picture
 
 

@@ -30,22 +30,30 @@ plt.rcParams |= {
 
 
 def strip(
-    rows: dict[str, torch.Tensor], columns=None, height: float = 0.9, title="", under=None
-) -> None:
+    rows: dict[str, torch.Tensor], columns=None, height: float = 0.9, title="", under=None,
+    signed: bool = False,
+) -> None:  # fmt: skip
     """Pictures in labelled rows: {"image": (K, C, H, W), "reconstruction": ...}, with labels over columns.
 
     height: inches of a picture, less where the row would not fit the page. under: {row: K texts},
-    each below its picture.
+    each below its picture. signed: weights (K, 1, H, W), blue below zero and red above, each picture
+    on a scale of its own.
     """
     pictures = [row.detach().cpu() for row in rows.values()]
+    if signed:
+        pictures = [0.5 + 0.5 * row / row.abs().amax((1, 2, 3), keepdim=True) for row in pictures]
     count, under = len(pictures[0]), under or {}
     margin = 0.3 + 0.095 * max(len(label) for label in rows)  # inches that the longest label takes
     height = min(height, (WIDE - margin) / count)
     size = (margin + height * count, (height + 0.08) * len(rows) + 0.25 * len(under) + 0.4)
     figure, axes = plt.subplots(len(rows), 1, squeeze=False, figsize=size)
     for axis, (label, row) in zip(axes[:, 0], zip(rows, pictures, strict=True), strict=True):
-        picture = tile(row[None], gap=max(1, row.shape[-1] // 28))
-        axis.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
+        gap = max(1, row.shape[-1] // 28)
+        if signed:  # a gap of the colour of zero, which on this scale is white
+            row = torch.nn.functional.pad(row, (0, gap), value=0.5)
+        picture = tile(row[None], gap=0 if signed else gap)
+        colours = "RdBu_r" if signed else "gray"
+        axis.imshow(picture, colours, vmin=0, vmax=255, interpolation="nearest")
         axis.set(yticks=[], xticks=[])
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.spines[:].set_visible(False)
@@ -99,39 +107,38 @@ def prior_traversals(decode: Callable, kl: torch.Tensor, count: int = 4, title="
     strip(rows, title=title, height=0.7)
 
 
-@torch.no_grad()
-def decoded_grid(decode: Callable, across: torch.Tensor, up: torch.Tensor, title="") -> None:
-    """Decoded grid over two latent dimensions: images at every pair of (A,) and (U,) values."""
-    codes = torch.cartesian_prod(up.flip(0), across).flip(1)  # (U·A, 2), axis 1 fastest, 2 falling
-    picture = tile(decode(codes).cpu().unflatten(0, (len(up), len(across))))
-    side = min(0.75, (WIDE - 1) / len(across))  # inches of an image
-    _, axis = plt.subplots(figsize=(1 + side * len(across), 0.8 + side * len(up)))
-    axis.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
-    for values, length, along in ((across, picture.shape[1], "x"), (up.flip(0), len(picture), "y")):
-        places = (np.arange(len(values)) + 0.5) * length / len(values)
-        axis.set(**{f"{along}ticks": places, f"{along}ticklabels": [f"{v:.1f}" for v in values]})
-    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    plt.show()
+def history(past: History, unit: str = "", title: str = "") -> None:
+    """Every term of the loss in a panel of its own: each step as a thin line, each epoch's mean on it.
 
-
-def history(past: History, title: str = "") -> None:
-    """Every term of the loss, epoch by epoch, in nats or squared pixel units as the model has them."""
-    _, axis = plt.subplots(figsize=(5, 2.6))
-    for name, values in past.terms.items():
-        axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
-    axis.set(xlabel="epoch", ylabel="mean over the epoch", title=title, ylim=(0, None))
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend()
+    unit: of the terms, such as "nats an image". A history from a file has epochs only.
+    """
+    count = len(past.terms)
+    figure, axes = plt.subplots(1, count, figsize=(min(WIDE, 1 + 3.5 * count), 2.8), squeeze=False)
+    for axis, (name, means), colour in zip(axes[0], past.terms.items(), COLOURS, strict=False):
+        steps = past.steps.get(name, means)
+        each = len(steps) / len(means)  # steps an epoch
+        axis.plot(np.arange(len(steps)) + 1, steps, color=colour, linewidth=0.8, alpha=0.5)
+        axis.plot(
+            (np.arange(len(means)) + 0.5) * each + 0.5, means, "o-", color=colour, markersize=4
+        )
+        settled = np.quantile(steps[len(steps) // 50 :], 0.995)  # the first steps are off the scale
+        axis.set(xlabel="training step" if each > 1 else "epoch", title=name)
+        axis.set(ylim=(0, 1.1 * max(settled, *means)))
+    axes[0, 0].set_ylabel(unit)
+    figure.suptitle(title)
     plt.show()
 
 
 def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) -> None:
-    """Several lines over the same x, each named where it ends. `scale`: xscale="log" and the like."""
+    """Several lines over the same x, each named where it ends. `scale`: xscale="log" and the like.
+
+    A line of several seeds, (S, X), is drawn as their mean, with their range behind it.
+    """
     _, axis = plt.subplots(figsize=(6, 3.2))
-    for values, marker in zip(lines.values(), "osD^vP*X", strict=False):
-        axis.plot(x, values, marker=marker, markersize=4)
+    for name, marker in zip(lines, "osD^vP*X", strict=False):
+        seeds = np.atleast_2d(lines[name])
+        (line,) = axis.plot(x, seeds.mean(0), marker=marker, markersize=4)
+        axis.fill_between(x, seeds.min(0), seeds.max(0), color=line.get_color(), alpha=0.2, lw=0)
     axis.set(xlabel=xlabel, ylabel=ylabel, **scale)
     apart_by = -(-sum(len(str(value)) + 1 for value in x) // 60)  # 60 characters fit below the axis
     axis.set_xticks(x[::apart_by], [str(value) for value in x[::apart_by]])
@@ -139,7 +146,8 @@ def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) 
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    ends = axis.transData.transform([(x[-1], values[-1]) for values in lines.values()])  # (K, 2)
+    last = [line.get_ydata()[-1] for line in axis.lines]
+    ends = axis.transData.transform([(x[-1], value) for value in last])  # (K, 2)
     places = apart(ends, np.array([1, 13]) * axis.figure.dpi / 72)  # 13 points: a line of text
     for name, line, end, place in zip(lines, axis.lines, ends, places, strict=True):
         axis.annotate(
@@ -147,22 +155,6 @@ def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) 
             xytext=(8, (place - end)[1] * 72 / axis.figure.dpi), textcoords="offset points",
             annotation_clip=False,
         )  # fmt: skip
-    plt.show()
-
-
-def code_map(codes: torch.Tensor, labels: torch.Tensor, title: str = "") -> None:
-    """2-D codes (N, 2) coloured by class, each class also named by its digit at its median code."""
-    codes, labels = codes.cpu().numpy(), labels.cpu().numpy()
-    _, axis = plt.subplots(figsize=(5.2, 4.6))
-    axis.scatter(*codes.T, c=[COLOURS[label] for label in labels], s=2, alpha=0.5, linewidths=0)
-    low, high = np.quantile(codes, (0.01, 0.99), axis=0)  # a few codes lie far out
-    digits = np.unique(labels)
-    places = np.stack([np.median(codes[labels == digit], axis=0) for digit in digits])
-    for digit, place in zip(digits, apart(places, 0.07 * (high - low)), strict=True):
-        box = {"facecolor": "white", "edgecolor": COLOURS[digit], "boxstyle": "circle,pad=0.2"}
-        axis.annotate(str(digit), place, ha="center", va="center", bbox=box)
-    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
-    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     plt.show()
 
 

@@ -1,5 +1,7 @@
 """Tables, as plain DataFrames: their text and their HTML are the same on every machine."""
 
+from companion.metrics import SOURCES
+
 
 def pandas():
     """The library, told to cut no cell short; imported where a table is made, for it takes a second."""
@@ -34,6 +36,19 @@ def table(
     }
     index = [" ".join(map(str, name)) if isinstance(name, tuple) else name for name in names]
     return pandas().DataFrame(cells, index=index).rename_axis(columns=head or None)
+
+
+def holes_table(found: dict, head: str = ""):
+    """{name: (seeds, 3, 4)} of `metrics.latent_holes` as a table: each source's means over the seeds."""
+    titles = ("Fréchet distance", "density", "coverage", "told apart, %")
+    rows = {
+        (name, source): dict(zip(titles, scores, strict=True))
+        for name, by_seed in found.items()
+        for source, scores in zip(SOURCES, by_seed.mean(0), strict=True)
+    }
+    return table(
+        rows=rows, head=head, digits=dict.fromkeys(titles, 0) | {"density": 2, "coverage": 2}
+    )
 
 
 def paper_table(*rows: tuple[str, str, str, str]):

@@ -1,6 +1,6 @@
 """The loop and what stands round it: several processes, checkpoints, unfinished runs."""
 
-from companion.training.checkpoints import fit_or_load
+from companion.training.checkpoints import fit_or_load, gpu_tier
 from companion.training.checks import TrainingError
 from companion.training.history import History
 from companion.training.loop import fit
@@ -17,5 +17,6 @@ __all__ = [
     "fit_and_measure",
     "fit_or_load",
     "forget",
+    "gpu_tier",
     "measure_or_load",
 ]

@@ -57,6 +57,19 @@ def fit_or_load(
     return model, history
 
 
+def gpu_tier(name: str, model: nn.Module, data, **settings) -> nn.Module | None:
+    """The larger model, `name`-gpu: loaded where it was committed, trained on a GPU alone, else None."""
+    name = f"{name}-gpu"
+    if torch.cuda.is_available() or asked("COMPANION_ACCEPT", name):
+        return fit_or_load(name, model, data, **settings)[0]
+    history, why = load(name, model, data, marks_of(data, settings))
+    if history is None:
+        print(f"{name}: left out, for it is trained on a GPU only ({why})")
+        return None
+    print(f"{name}: loaded, trained on {source_of(data)} in {history.duration()}")
+    return model
+
+
 def load(name: str, model: nn.Module, data, marks: dict) -> tuple[History | None, str]:
     """Fill the model from the first checkpoint that fits: (its history, ""), or (None, why none does)."""
     if asked("COMPANION_RETRAIN", name):
@@ -114,6 +127,7 @@ def marks_of(data, settings: dict) -> dict:
 def note_of(model: nn.Module, marks: dict, history: History) -> dict:
     """The note of a trained model."""
     past = asdict(history)
+    del past["steps"]
     past["terms"] = {key: [short(v) for v in values] for key, values in past["terms"].items()}
     return marks | {"behaviour": marks["behaviour"](model), "history": past}
 

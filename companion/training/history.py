@@ -1,4 +1,4 @@
-"""What a training run leaves behind: the mean of every term, epoch by epoch."""
+"""What a training run leaves behind: every term of the loss, step by step and epoch by epoch."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,12 +10,13 @@ from companion.training.checks import TrainingError
 
 @dataclass
 class History:
-    """The terms of the loss by epoch, how long it took and on what."""
+    """The mean of each term by epoch, how long it took and on what; `steps`, each step's, is not kept."""
 
     terms: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     machine: str = ""
     interrupted: bool = False
+    steps: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def duration(self) -> str:
         """How long training took and on what, in words."""
@@ -51,6 +52,7 @@ def record(history: History, table: dict[str, torch.Tensor]) -> None:
     taken = ~skips(table)
     for name, values in table.items():
         used = values if name.endswith("skipped") else values[taken]
+        history.steps.setdefault(name, []).extend(values.tolist())
         history.terms.setdefault(name, []).append(used.double().mean().item())
 
 

@@ -65,14 +65,16 @@ def fit_and_measure(
 ) -> torch.Tensor:  # fmt: skip
     """`measure(model, items)` after `fit(model, data, **settings)`: the numbers are kept, no weights.
 
-    For a sweep over many small models. model: as built from a seed, untrained. items: the test images
-    by default. The file is used while the settings, the data, and what the untrained model does on the
+    For a sweep over many small models, or a film of one: with `moments` among the settings, as `fit`
+    takes them, the measure is made at each of these steps, and the results are stacked, (T, ...).
+    model: as built from a seed, untrained. items: the test images by default. The file is used while the settings, the data, and what the untrained model does on the
     first training items (its loss, gradients, and the measure) are those it was made with. Where it is
     used the model stays untrained; numbers of an interrupted training are returned and not kept.
     """
     items = data.test if items is None else items
     marks = marks_of(data, settings)
     wanted = marks | {"items": len(items), "behaviour": marks["behaviour"](model)}
+    wanted["moments"] = list(settings.get("moments", ()))
     wanted["spot"] = spot_of(model, measure, first_items(data)[0])
     why = "as asked" if asked("COMPANION_RETRAIN", name) else "no file"
     for path in [] if why == "as asked" else filter(Path.exists, paths(name, data)):
@@ -84,12 +86,15 @@ def fit_and_measure(
         changes += differences(note["behaviour"], wanted["behaviour"])
         changes += other_spot(note["spot"], wanted["spot"])
         changes += [] if note["items"] == len(items) else ["other items"]
+        changes += [] if note.get("moments", []) == wanted["moments"] else ["other moments"]
         if not changes:
             return notes.read_tensors(path)["result"]
         why = ", ".join(changes[:3])
     print(f"{name}: training on {source_of(data)} ({why})")
-    history = fit(model, data, **settings)
-    result = measure(model, items).cpu().contiguous()
+    film = []
+    watch = {"watch": lambda step, model: film.append(measure(model, items).cpu())}
+    history = fit(model, data, **watch | settings)
+    result = (torch.stack(film) if film else measure(model, items).cpu()).contiguous()
     if history.interrupted:
         print(f"{name}: not kept, because training was interrupted")
     elif first_process():

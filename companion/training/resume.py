@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -28,7 +27,8 @@ def keep(path: Path | None, model, turns, history, epoch: int, rank: int = 0) ->
     for turn in turns:
         tensors |= {f"{turn.name}.{name}": value for name, value in state_of(turn).items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    note = json.dumps({"epoch": epoch, "history": asdict(history)})
+    past = {"terms": history.terms, "seconds": history.seconds}
+    note = json.dumps({"epoch": epoch, "history": past})
     try:
         write_atomically(path, lambda temporary: save_file(tensors, temporary, {"companion": note}))
     except (OSError, SafetensorError) as error:  # a full disk does not end training

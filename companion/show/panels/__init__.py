@@ -6,6 +6,7 @@ from companion.show.panels.families import (
     family_slider,
     family_traversals,
     frames,
+    latent_film,
     moments,
     over_time,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "feature_clamp",
     "fixed_levels",
     "frames",
+    "latent_film",
     "latent_plane",
     "level_temperatures",
     "moments",

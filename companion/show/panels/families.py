@@ -1,11 +1,12 @@
 """Sliders over several trained models, over pictures made beforehand, over training time."""
 
+import numpy as np
 import torch
 
 from companion.data import tile, to_float
 from companion.metrics import traversal
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.pixels import bar_chart
+from companion.show.pixels import DECODED, bar_chart
 
 
 def family_slider(models: dict, images: torch.Tensor, label: str, text: str = "") -> Panel:
@@ -67,6 +68,20 @@ def frames(pictures: dict, label: str, columns: int = 8, text: str = "") -> Pane
 def moments(film: dict, text: str = "A slider over training time.") -> Panel:
     """Training time: {step: {name: images (K, C, H, W)}}, as `fit(watch=...)` saw the model at each."""
     return frames(film, "training step", text=text)
+
+
+def latent_film(pictures: dict, text: str = "") -> Panel:
+    """A latent space as it forms: {step: (map, plane)} of `maps.film`, the codes beside what decodes."""
+
+    def draw(step):
+        (codes, plane), gap = pictures[step], np.full((len(pictures[step][0]), 8, 3), 255, np.uint8)
+        return np.concatenate([codes, gap, plane], 1), f"training step {step:,}"
+
+    choice = Choice("training step", {f"{step:,}": step for step in pictures})
+    text = text or "A slider over training time: the test codes, and what the plane decodes to."
+    panel = Panel(draw, {"step": choice}, text=text, height=2 * DECODED)
+    panel.set(step=next(reversed(pictures)))  # opens at the end: the slider leads back
+    return panel
 
 
 def over_time(levels: torch.Tensor, unit: str, text: str = "") -> Panel:
