@@ -157,3 +157,12 @@ def test_the_table_names_each_source_and_takes_the_mean_over_seeds():
     frame = holes_table({"2 dimensions:": scores}, "two seeds")
     assert list(frame.index) == [f"2 dimensions: {source}" for source in SOURCES]
     assert set(frame["density"]) == {"1.00"} and set(frame["Fréchet distance"]) == {"1"}
+
+
+def test_pairs_are_of_one_class_or_of_two_and_each_has_two_members():
+    labels = torch.randint(10, (1000,), generator=torch.Generator().manual_seed(0))
+    pairs = metrics.pairs_by_class(labels, count=500)
+    for kind, alike in (("one class", True), ("two classes", False)):
+        first, second = pairs[kind]
+        assert len(first) == len(second) == 500
+        assert ((labels[first] == labels[second]) == alike).all() and (first != second).all()

@@ -34,6 +34,7 @@ from companion.metrics.codes import (
     effects,
     interpolate,
     latent_film,
+    pairs_by_class,
     plane_of,
     traversal,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "mse",
     "mutual_information",
     "over",
+    "pairs_by_class",
     "perceptual_distance",
     "picture_scores",
     "plane_of",

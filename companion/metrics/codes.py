@@ -55,6 +55,19 @@ def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int = 9) -> torch.Tenso
     return torch.lerp(a, b, shares)
 
 
+def pairs_by_class(labels: torch.Tensor, count: int, seed: int = 0) -> dict[str, tuple]:
+    """Pairs of items of one class and of two, `count` of each or fewer: {kind: (first, second)}."""
+    by_class = labels.argsort(stable=True)
+    neighbour = torch.empty_like(by_class).scatter_(0, by_class, by_class.roll(1))
+    anybody = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    found = {}
+    for kind, partner in {"one class": neighbour, "two classes": anybody.to(labels.device)}.items():
+        alike = labels == labels[partner]
+        first = (alike if kind == "one class" else ~alike).nonzero()[:count, 0]
+        found[kind] = first, partner[first]
+    return found
+
+
 def traversal(axis: int, middle: torch.Tensor, spread: float = 1.0, steps: int = 9) -> torch.Tensor:
     """Codes (steps, M) that move one axis from -3 to 3 `spread`s round `middle` (M,), the others not."""
     codes = middle.repeat(steps, 1)

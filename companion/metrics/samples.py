@@ -56,7 +56,9 @@ def radii(data: torch.Tensor, k: int, batch: int = 1000) -> torch.Tensor:
             f"k={k} neighbours need more than {k} data points, and there are {len(data)}."
         )
     # A point is its own nearest neighbour, so the k-th other one is number k + 1.
-    parts = [distances(part, data).kthvalue(k + 1).values for part in data.split(batch)]
+    parts = [
+        distances(part, data).topk(k + 1, largest=False).values[:, k] for part in data.split(batch)
+    ]
     return torch.cat(parts)
 
 
@@ -93,7 +95,7 @@ def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[s
     return scorer(features, data)(samples)
 
 
-SOURCES = ("N(0, I)", "fitted Gaussian", "encoded images")
+SOURCES = ("diagonal Gaussian", "full Gaussian", "encoded images")
 
 
 def latent_holes(
@@ -103,26 +105,18 @@ def latent_holes(
 
     Columns: the Fréchet distance, density and coverage of as many decoded samples as there are images
     (`scores`, see `scorer`), and in % how surely a network tells these codes from the encoded ones
-    (`separable`; the third row's is the floor, one half of the encoded codes against the other).
-    encode: images -> codes (B, M). standard: the model was trained towards N(0, I); where it was not,
-    its codes are standardised, each axis by its own mean and spread.
+    (`separable`; 50 for the encoded ones themselves).
+    encode: images -> codes (B, M). standard: the diagonal Gaussian is N(0, I), the prior that the model
+    was trained towards; else each axis has the mean and spread of its codes. The full one is fitted.
     """
     codes, draw = over(encode, images), torch.Generator().manual_seed(0)
     each = Gaussian.standard(codes.shape[1], codes.device).sample(len(codes), draw)
-    samples = {
-        "N(0, I)": each if standard else codes.mean(0) + codes.std(0) * each,
-        "fitted Gaussian": Gaussian.fitted(codes).sample(len(codes), draw),
-        "encoded images": codes,
-    }
-    first, second = codes[: len(codes) // 2 * 2].chunk(2)
-    rows = []
-    for name in SOURCES:
-        pair = (codes, samples[name]) if name != "encoded images" else (first, second)
-        rows.append([*scores(over(decode, samples[name])).values(), separable(*pair)])
+    each = each if standard else codes.mean(0) + codes.std(0) * each
+    full, rows = Gaussian.fitted(codes).sample(len(codes), draw), []
+    for samples in (each, full, codes):
+        told = 50.0 if samples is codes else separable(codes, samples)
+        rows.append([*scores(over(decode, samples)).values(), told])
     return torch.tensor(rows)
-
-
-SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
 
 
 def holes_by_size(
@@ -142,6 +136,9 @@ def holes_by_size(
         return fit_and_measure(f"{name}-{size}-{seed}", build(size), digits, measure, items, **own)
 
     return {size: torch.stack([measured(size, seed) for seed in seeds]) for size in sizes}
+
+
+SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
 
 
 def compare_samplers(
