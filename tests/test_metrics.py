@@ -265,6 +265,39 @@ def test_the_measure_of_a_likelihood_is_seeded_and_short_for_a_spot_check():
     assert asked == [20]
 
 
+def test_the_elbo_of_a_gaussian_is_the_linear_models_in_closed_form():
+    """log p(x) less the KL to the posterior, whatever the Gaussian; the same noise for each."""
+    truth, x = (
+        LinearGaussian(),
+        torch.randn(5, 6, generator=torch.Generator().manual_seed(1)).double(),
+    )
+
+    def nll(z):
+        return -torch.distributions.Normal(z @ truth.w.T, truth.s).log_prob(x).sum(-1)
+
+    mean, log_var = torch.full((5, 2), 0.3).double(), torch.full((5, 2), -1.0).double()
+    exact = x @ truth.w @ truth.posterior / truth.s**2
+    normal = torch.distributions.MultivariateNormal
+    q = normal(mean, torch.diag_embed(log_var.exp()))
+    gap = torch.distributions.kl_divergence(q, normal(exact, truth.posterior))
+    found = metrics.elbos(nll, mean, log_var, samples=100_000)
+    assert torch.allclose(found, truth.log_p(x) - gap, atol=0.05)
+    assert torch.equal(found, metrics.elbos(nll, mean, log_var, samples=100_000))
+
+
+def test_probabilistic_pca_is_scikit_learns(pictures):
+    pca, flat = metrics.PCA(pictures), pictures.flatten(1).double().numpy()
+    library = LibraryPCA(5).fit(flat)
+    noise, log_p = pca.log_likelihood(pictures, 5)
+    scale = 249 / 250  # the library divides the covariance by N - 1
+    assert noise == pytest.approx(library.noise_variance_ * scale)
+    covariance = library.get_covariance() * scale
+    normal = torch.distributions.MultivariateNormal(
+        torch.tensor(flat.mean(0)), torch.tensor(covariance)
+    )
+    assert log_p == pytest.approx(normal.log_prob(torch.tensor(flat)).mean().item(), rel=1e-4)
+
+
 def test_active_units_count_means_that_move():
     means = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [1.0, 0.15, 0.05]

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -80,17 +81,6 @@ def test_traversals_move_one_axis_from_minus_to_plus_three_sigma(figures):
     assert len(set(pixels_of(upper)[0, 1::3])) == 1  # the other axis stays
 
 
-def test_an_interpolation_has_its_measure_under_each_picture(figures):
-    a, b = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.5])
-    plotting.interpolation(
-        {"path": (levels, a, b)}, lambda x: (100 * x[:, 0, 0, 0]).tolist(), steps=5
-    )
-    axis = figures[0].axes[0]
-    assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "25", "50", "75", "100"]
-    assert pixels_of(axis)[0, ::3] == pytest.approx(np.linspace(0, 255, 5), abs=1)
-
-
-@pytest.mark.parametrize("count", [3, 12, 30])
 def test_no_figure_is_wider_than_the_page(figures, count):
     plotting.strip({"a long name of a row": torch.rand(count, 1, 28, 28)}, columns=range(count))
     assert figures[0].get_size_inches()[0] <= plotting.WIDE + 0.01
@@ -203,3 +193,28 @@ def test_a_film_becomes_a_map_and_a_plane_for_each_moment(figures):
     assert panel.values == {"step": 10}  # it opens at the end
     panel.set(step=0)
     assert panel.picture.shape == (12, 32, 3) and (panel.picture[:, 20:] == 0).all()
+
+
+def test_a_posterior_is_shaded_under_the_gaussians_that_stand_for_it(figures):
+    def log_joint(z):
+        return -((z - torch.tensor([1.0, 0.0])) ** 2).sum(1) / (2 * 0.25)
+
+    ellipses = {
+        "a": torch.tensor([[0.0, 0.0], [0.0, 0.0]]),
+        "b": torch.tensor([[1.0, 0.0], [-1.4, -1.4]]),
+    }
+    maps.posterior(log_joint, ellipses, torch.zeros(1, 4, 4), "title")
+    axis = figures[0].axes[0]
+    shade = np.asarray(axis.images[0].get_array())
+    left, right, low, high = axis.images[0].get_extent()
+    row, column = np.unravel_index(shade.argmax(), shade.shape)
+    assert left + (column + 0.5) * (right - left) / 80 == pytest.approx(1.0, abs=0.1)
+    assert high - (row + 0.5) * (high - low) / 80 == pytest.approx(0.0, abs=0.1)
+    assert [patch.width for patch in axis.patches] == pytest.approx([4.0, 4 * math.exp(-0.7)])
+
+
+def test_columns_start_at_one(figures):
+    plotting.columns([3.0, 1.0], "axis", "nats", "title")
+    bars = figures[0].axes[0].patches
+    assert [bar.get_height() for bar in bars] == [3, 1]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([1, 2])

@@ -3,6 +3,7 @@
 from companion.metrics.bounds import (
     active_units,
     code_value,
+    elbos,
     gaussian_log_weights,
     importance_weighted,
     kl_parts,
@@ -97,6 +98,7 @@ __all__ = [
     "density_coverage",
     "digit_classifier",
     "effects",
+    "elbos",
     "explained_share",
     "factor_vae_score",
     "frechet_distance",

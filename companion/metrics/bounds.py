@@ -52,19 +52,39 @@ def importance_weighted(
     return torch.cat(bounds)
 
 
-def log_likelihood(log_weights: Callable, samples: int) -> Callable:
+def log_likelihood(
+    log_weights: Callable, samples: int, q: torch.Tensor | None = None, batch: int = 100
+) -> Callable:
     """A measure for `measure_or_load`: (model, images) -> log p(x) from below, (N,) nats, seeded.
 
-    log_weights: (model, x, k) -> (k, B), as for `importance_weighted`. Eight images or fewer, which
-    only tell whether a kept file fits, get 20 samples.
+    log_weights: (model, x, k) -> (k, B), as for `importance_weighted`; (model, x, k, (mean, log
+    variance)) where `q` (2, N, M) has Gaussians to draw from in place of the encoder's. Eight images
+    or fewer, which only tell whether a kept file fits, get 20 samples.
     """
 
     def measure(model, images):
         torch.manual_seed(0)
-        count = samples if len(images) > 8 else 20
-        return importance_weighted(partial(log_weights, model), images, count).float()
+        count, found = samples if len(images) > 8 else 20, []
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            own = () if q is None else (q[:, start : start + len(part)].to(part.device),)
+            weights = lambda x, k, own=own: log_weights(model, x, k, *own)  # noqa: E731
+            found.append(importance_weighted(weights, part, count, batch))
+        return torch.cat(found).float()
 
     return measure
+
+
+@torch.no_grad()
+def elbos(nll: Callable, mean: torch.Tensor, log_var: torch.Tensor, samples: int = 20):
+    """The ELBO under one Gaussian for each image, means and log variances (B, M), in nats: (B,).
+
+    nll: codes (k, B, M) -> -log p(x | z) (k, B); the KL to N(0, I) is exact. Seeded, so that two
+    Gaussians of an image are compared with the same noise.
+    """
+    draw = torch.Generator().manual_seed(0)
+    eps = torch.randn(samples, *mean.shape, generator=draw).to(mean)
+    return -nll(mean + (log_var / 2).exp() * eps).mean(0) - gaussian_kl(mean, log_var)
 
 
 @torch.no_grad()

@@ -27,6 +27,21 @@ class PCA:
         centred = x.flatten(1) - self.mean.to(x.dtype)
         return (centred @ basis.T @ basis + self.mean.to(x.dtype)).view_as(x)
 
+    def log_likelihood(self, images: torch.Tensor, latent_dim: int) -> tuple[float, float]:
+        """(s², the mean log-likelihood in nats) of images (N, ...) under probabilistic PCA.
+
+        Tipping and Bishop 1999: s² is the mean of the eigenvalues left out, the covariance W Wᵀ + s² I
+        has the eigenvalues kept and s². A density of grey levels.
+        """
+        kept, noise = self.variance[:latent_dim], self.variance[latent_dim:].mean()
+        centred = to_float(images).flatten(1).double() - self.mean  # (N, D)
+        inside = (centred @ self.components[:latent_dim].T).square()  # (N, latent_dim)
+        outside = centred.square().sum(1) - inside.sum(1)  # (N,)
+        squares = (inside.cpu() / kept).sum(1) + outside.cpu() / noise
+        size = len(self.variance)
+        log_det = kept.log().sum() + (size - latent_dim) * noise.log()
+        return noise.item(), -(squares.mean() + log_det + size * math.log(2 * math.pi)).item() / 2
+
 
 def principal_angles(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Angles in degrees, smallest first, between the row spaces of a, b (k, D): (k,).

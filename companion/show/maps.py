@@ -67,6 +67,43 @@ def latent_map(
     plt.show()
 
 
+@torch.no_grad()
+def posterior(
+    log_joint: Callable, ellipses: dict[str, torch.Tensor], image: torch.Tensor, title: str = ""
+) -> None:
+    """A true posterior in the plane, shaded, under Gaussians that stand for it, beside its image.
+
+    log_joint: codes (G, 2) -> log p(x, z) (G,), up to a constant. ellipses: {name: mean and
+    log-variance (2, 2)}, each drawn at two standard deviations.
+    """
+    means, spreads = (torch.stack([e[k] for e in ellipses.values()]) for k in (0, 1))
+    reach = 4 * (spreads / 2).exp()  # (K, 2)
+    low, high = (means - reach).amin(0), (means + reach).amax(0)
+    across, up = torch.lerp(low, high, torch.linspace(0, 1, 80)[:, None].to(low)).T
+    density = log_joint(plane_of(across, up)).view(80, 80)
+    _, (axis, beside) = plt.subplots(1, 2, figsize=(7, 4), width_ratios=(3, 1))
+    ends = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
+    axis.imshow((density - density.max()).exp().cpu(), "Greys", extent=ends, aspect="auto")
+    for (name, (mean, log_var)), colour in zip(
+        ellipses.items(), COLOURS[5:4:-1] + COLOURS[:1], strict=True
+    ):
+        axis.add_patch(
+            Ellipse(
+                mean.tolist(),
+                *(4 * (log_var / 2).exp()).tolist(),
+                fill=False,
+                ec=colour,
+                lw=2,
+                label=name,
+            )
+        )
+    axis.legend()
+    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
+    beside.imshow(tile(image[None, None]), vmin=0, vmax=255)
+    beside.axis("off")
+    plt.show()
+
+
 def dots(axis, codes, labels, ends, title: str, size: float = 2) -> None:
     """Codes (N, 2) between `ends` (2, 2), coloured by class, each class named at its median there."""
     inside = ((codes.cpu() >= ends[0]) & (codes.cpu() <= ends[1])).all(1)

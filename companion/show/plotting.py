@@ -8,7 +8,7 @@ import torch
 from matplotlib.ticker import LogLocator
 
 from companion.data import tile
-from companion.metrics import effects, interpolate, traversal
+from companion.metrics import effects, traversal
 from companion.training import History
 
 # Ten colours that people with any colour vision can tell apart (Okabe–Ito and two greys).
@@ -68,18 +68,6 @@ def strip(
         top.spines[:].set_visible(False)
     figure.suptitle(title)
     plt.show()
-
-
-def interpolation(paths: dict[str, tuple], measure: Callable, steps: int = 9, title="") -> None:
-    """From one code to another in a straight line, decoded, the measure under each picture.
-
-    paths: {row: (decode, a, b)}, codes (M,). measure: images (S, C, H, W) -> a number for each, shown
-    without decimals.
-    """
-    with torch.no_grad():
-        rows = {name: decode(interpolate(a, b, steps)) for name, (decode, a, b) in paths.items()}
-        under = {name: [f"{value:.0f}" for value in measure(row)] for name, row in rows.items()}
-    strip(rows, title=title, under=under)
 
 
 @torch.no_grad()
@@ -204,6 +192,14 @@ def bars(quantities: dict[str, dict], title: str = "", digits: int = 1) -> None:
         axis.tick_params(length=0)
     axes[0, 0].invert_yaxis()  # the first name on top
     figure.suptitle(title)
+    plt.show()
+
+
+def columns(values, xlabel: str, ylabel: str, title: str = "") -> None:
+    """Numbers as columns, the first at 1."""
+    _, axis = plt.subplots(figsize=(6, 2.8))
+    axis.bar(range(1, len(values) + 1), values)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     plt.show()
 
 

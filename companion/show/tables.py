@@ -39,13 +39,18 @@ def table(
 
 
 def holes_table(found: dict, head: str = ""):
-    """{name: (seeds, 3, 4)} of `metrics.latent_holes` as a table: each source's means over the seeds."""
+    """{name: (seeds, 3, 4)} of `metrics.latent_holes` as a table: each source's means over the seeds.
+
+    "lost" is the Fréchet distance less that of encoded images.
+    """
     titles, rows = ("Fréchet distance", "density", "coverage", "told apart, %"), {}
     for name, by_seed in found.items():
-        for source, scores in zip(SOURCES, by_seed.mean(0).tolist(), strict=True):
-            rows[name, source] = dict(zip(titles, scores, strict=True))
-        rows[name, SOURCES[-1]][titles[-1]] = None  # from themselves: nothing to measure
-    return table(rows=rows, head=head, digits={titles[0]: 0, titles[-1]: 0})
+        means = by_seed.mean(0).tolist()  # (3, 4)
+        for source, scores in zip(SOURCES, means, strict=True):
+            row = dict(zip(titles, scores, strict=True))
+            rows[name, source] = {titles[0]: scores[0], "lost": scores[0] - means[-1][0]} | row
+        rows[name, SOURCES[-1]] |= {"lost": None, titles[-1]: None}  # nothing to measure
+    return table(rows=rows, head=head, digits={titles[0]: 0, "lost": 0, titles[-1]: 0})
 
 
 def paper_table(*rows: tuple[str, str, str, str]):
