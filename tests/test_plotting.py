@@ -81,6 +81,13 @@ def test_traversals_move_one_axis_from_minus_to_plus_three_sigma(figures):
     assert len(set(pixels_of(upper)[0, 1::3])) == 1  # the other axis stays
 
 
+def test_texts_stand_under_their_pictures(figures):
+    plotting.strip({"row": torch.rand(3, 1, 8, 8)}, under={"row": ["", "1 dB", "2 dB"]})
+    axis = figures[0].axes[0]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["", "1 dB", "2 dB"]
+
+
+@pytest.mark.parametrize("count", [3, 12, 30])
 def test_no_figure_is_wider_than_the_page(figures, count):
     plotting.strip({"a long name of a row": torch.rand(count, 1, 28, 28)}, columns=range(count))
     assert figures[0].get_size_inches()[0] <= plotting.WIDE + 0.01
