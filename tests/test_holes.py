@@ -130,7 +130,7 @@ def test_a_film_is_kept_and_other_moments_film_anew(images, capsys):
     assert "other moments" in capsys.readouterr().out
 
 
-def test_models_of_each_size_and_seed_are_measured_once(images, capsys):
+def test_models_of_each_size_and_seed_are_measured_once(images, folder, capsys):
     built = []
 
     def build(latent_dim):
@@ -147,6 +147,8 @@ def test_models_of_each_size_and_seed_are_measured_once(images, capsys):
         3: (2, 3, 4),
     }
     assert not torch.equal(found[2][0], found[2][1])  # another seed, another model
+    note = notes.read_note(folder / "trained" / "t" / "holes-2-1.points.safetensors")
+    assert note["settings"]["seed"] == 1  # and another order of the data
     capsys.readouterr()
     metrics.holes_by_size("t/holes", build, images, measure, **settings)
     assert "training" not in capsys.readouterr().out

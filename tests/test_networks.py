@@ -130,6 +130,8 @@ def test_deep_compression_keeps_the_number_of_values_and_trades_places_for_chann
     layers = [partial(built[name], shortcut=True) for name in ("Down", "Up")]
     net, x = DeepCompression(spatial, *layers), torch.rand(2, 3, 64, 64)
     assert net.encoder(x).shape == (2, *grid) and math.prod(grid) == 512
+    blocks = [sum(type(m).__name__ == "Block" for m in part) for part in (net.encoder, net.decoder)]
+    assert blocks[0] == blocks[1] == 1 + math.log2(spatial / 2)
     assert net(x).shape == x.shape and net.loss(x)["loss"].ndim == 0
 
 
