@@ -566,13 +566,16 @@ def large(points, **settings):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains it")
 def test_the_gpu_tier_is_loaded_where_it_was_committed_and_never_trained_on_a_cpu(
-    folder, points, committed, capsys
+    folder, points, committed, capsys, monkeypatch
 ):
     assert large(points) is None
     assert (
         "t/model-gpu: left out, for it is trained on a GPU only (no checkpoint)"
         in capsys.readouterr().out
     )
+    monkeypatch.setenv("COMPANION_ACCEPT", "t/")
+    assert large(points) is None  # nothing committed to accept
+    monkeypatch.delenv("COMPANION_ACCEPT")
     for suffix in (".json", ".safetensors"):
         path = committed.with_suffix(suffix)
         path.rename(path.with_name(f"model-gpu.points{suffix}"))

@@ -60,7 +60,8 @@ def fit_or_load(
 def gpu_tier(name: str, model: nn.Module, data, **settings) -> nn.Module | None:
     """The larger model, `name`-gpu: loaded where it was committed, trained on a GPU alone, else None."""
     name = f"{name}-gpu"
-    if torch.cuda.is_available() or asked("COMPANION_ACCEPT", name):
+    committed = paths(name, data)[-1].exists()
+    if torch.cuda.is_available() or (committed and asked("COMPANION_ACCEPT", name)):
         return fit_or_load(name, model, data, **settings)[0]
     history, why = load(name, model, data, marks_of(data, settings))
     if history is None:
