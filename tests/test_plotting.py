@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from companion.metrics import plane_of
 from companion.show import maps, panels, plotting, skeleton, skeletons
 from companion.training import History
 
@@ -60,15 +61,11 @@ def pixels_of(axis):
     return np.asarray(axis.images[0].get_array())
 
 
-def test_a_grid_of_codes_has_axis_one_rightwards_and_axis_two_upwards(figures):
+def test_a_grid_of_codes_has_axis_one_rightwards_and_axis_two_upwards():
     across, up = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.2, 0.8])
-    maps.decoded_grid(levels, across, up)
-    picture = pixels_of(figures[0].axes[0])
-    first = picture[::2, ::3]  # each code's first value, row by row
-    assert np.array_equal(first, np.round(255 * np.array([[0, 0.5, 1]] * 2)))
-    second = picture[::2, 1::3]
-    assert np.array_equal(second[:, 0], np.round(255 * np.array([0.8, 0.2])))
-    assert [t.get_text() for t in figures[0].axes[0].get_yticklabels()] == ["0.8", "0.2"]
+    grid = plane_of(across, up).view(2, 3, 2)  # as its picture has them, row by row
+    assert torch.equal(grid[..., 0], across.expand(2, 3))
+    assert torch.equal(grid[..., 1], torch.tensor([[0.8] * 3, [0.2] * 3]))
 
 
 def test_traversals_move_one_axis_from_minus_to_plus_three_sigma(figures):
@@ -184,6 +181,16 @@ def test_a_map_encloses_its_middle_and_decodes_what_lies_there(figures):
     assert kinds == ["Rectangle", "Circle", "Circle"]
     ellipses = [patch for patch in middle.patches if type(patch).__name__ == "Ellipse"]
     assert len(ellipses) == 80 and ellipses[0].width == pytest.approx(0.2)
+
+
+def test_strays_of_a_class_get_no_name_on_a_map(figures):
+    codes, labels = (
+        torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)),
+        torch.zeros(1000),
+    )
+    labels[:5], labels[500:] = 1, 2
+    maps.latent_map(codes, labels.long(), lambda z: z.new_zeros(len(z), 1, 2, 2))
+    assert sorted(text.get_text() for text in figures[0].axes[0].texts) == ["0", "2"]
 
 
 def test_a_film_becomes_a_map_and_a_plane_for_each_moment(figures):

@@ -27,9 +27,9 @@ class Block(nn.Module):
 class DeepCompression(nn.Module):
     """Pictures (B, 3, H, W) to a grid `spatial` (8, 16, 32) times smaller a side, and back.
 
-    24 times fewer code values than pixel values at each `spatial`: the fewer the places, the more
+    24 times fewer code values than pixel values at each `spatial`: the fewer the positions, the more
     channels. down: (channels, out) -> a layer that halves the side; up: one that doubles it
-    (31.1 writes both, as in DC-AE: Chen et al. 2024, section 3.2).
+    (31.1 writes both, as in DC-AE: Chen et al. 2025, section 3.2).
     """
 
     def __init__(self, spatial, down, up):

@@ -13,22 +13,6 @@ from companion.show.pixels import map_picture
 from companion.show.plotting import COLOURS, WIDE, apart
 
 
-@torch.no_grad()
-def decoded_grid(decode: Callable, across: torch.Tensor, up: torch.Tensor, title="") -> None:
-    """Decoded grid over two latent dimensions: images at every pair of (A,) and (U,) values."""
-    picture = tile(decode(plane_of(across, up)).cpu().unflatten(0, (len(up), len(across))))
-    side = min(0.75, (WIDE - 1) / len(across))  # inches of an image
-    _, axis = plt.subplots(figsize=(1 + side * len(across), 0.8 + side * len(up)))
-    axis.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
-    for values, length, along in ((across, picture.shape[1], "x"), (up.flip(0), len(picture), "y")):
-        places = (np.arange(len(values)) + 0.5) * length / len(values)
-        axis.set(**{f"{along}ticks": places, f"{along}ticklabels": [f"{v:.1f}" for v in values]})
-    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    plt.show()
-
-
 def latent_map(
     codes: torch.Tensor, labels: torch.Tensor, decode: Callable, title: str = "", prior: bool = False,
     spread: torch.Tensor | None = None, kept: float = 0.6, side: int = 10,
@@ -110,7 +94,8 @@ def dots(axis, codes, labels, ends, title: str, size: float = 2) -> None:
     places, classes = codes.cpu()[inside].numpy(), labels.cpu()[inside].numpy()
     axis.scatter(*places.T, c=[COLOURS[k] for k in classes], s=size, alpha=0.5, linewidths=0)
     (left, low), (right, high) = ends.tolist()
-    digits = np.unique(classes)
+    digits, counts = np.unique(classes, return_counts=True)
+    digits = digits[counts >= 0.02 * len(classes)]  # a few strays get no name
     middles = np.stack([np.median(places[classes == digit], axis=0) for digit in digits])
     room = 0.11 * np.array([right - left, high - low])
     for digit, place in zip(digits, apart(middles, room), strict=True):
