@@ -34,9 +34,9 @@ def test_training_keeps_the_length(dictionary):
     assert torch.allclose(dictionary.directions().norm(dim=1), torch.ones(9))
 
 
-def test_the_loss_is_squared_error_plus_the_price():
+def test_the_loss_is_squared_error_plus_the_penalty():
     torch.manual_seed(0)
-    model, x = L1(6, 9, price=0.3), torch.randn(20, 6)
+    model, x = L1(6, 9, penalty=0.3), torch.randn(20, 6)
     code = (x @ model.encoder.weight.T).relu()  # both biases start at zero
     error = ((code @ model.decoder - x) ** 2).sum(1).mean()
     assert model.loss(x)["loss"].item() == pytest.approx((error + 0.3 * code.sum(1).mean()).item())
@@ -58,13 +58,13 @@ def test_k_outside_the_dictionary_is_refused(k):
 
 
 def test_a_jump_passes_what_is_above_the_threshold_unchanged():
-    model = JumpReLU(6, 3, price=0.1, threshold=0.5, width=0.2)
+    model = JumpReLU(6, 3, penalty=0.1, threshold=0.5, width=0.2)
     pre = torch.tensor([[0.49, 0.51, 2.0]])
     assert model.activate(pre).tolist() == [[0, pytest.approx(0.51), 2.0]]
 
 
 def test_the_jumps_gradient_moves_thresholds_as_the_ramp_of_the_paper():
-    model = JumpReLU(6, 4, price=0.1, threshold=0.5, width=0.2)
+    model = JumpReLU(6, 4, penalty=0.1, threshold=0.5, width=0.2)
     pre = torch.tensor([[0.45, 0.55, 0.65, 2.0]], requires_grad=True)
     model.gate(pre).sum().backward()
     # d gate / d θ = -1/width within half a width of θ, else 0; θ = exp(log θ)
@@ -74,40 +74,60 @@ def test_the_jumps_gradient_moves_thresholds_as_the_ramp_of_the_paper():
 
 def test_k_narrows_over_the_first_part_of_training():
     torch.manual_seed(0)
-    model, x = BUILT["NarrowingTopK"](6, 40, 2, narrowing=0.4), torch.randn(30, 6)
+    model, x = BUILT["NarrowingTopK"](6, 40, 2), torch.randn(30, 6)
     model.encoder.bias.data += 5  # all are positive: what is kept is what is active
     counts = []
-    for step in range(6):
+    for step in range(0, 10, 2):
         model.progress.fill_(step / 10)  # as fit does
         counts.append((model.train().encode(x) > 0).sum(1).unique().tolist())
-    assert counts == [[10], [8], [6], [4], [2], [2]]
+    assert counts == [[10], [7], [5], [2], [2]]
     assert (model.eval().encode(x) > 0).sum(1).unique().tolist() == [2]
 
 
 def test_a_wide_start_is_at_most_the_whole_dictionary():
-    model = BUILT["NarrowingTopK"](6, 7, 3)
-    assert model.loss(torch.randn(5, 6))["loss"].isfinite()
+    for kind in ("NarrowingTopK", "RevivedTopK"):
+        assert BUILT[kind](6, 7, 3).loss(torch.randn(5, 6))["loss"].isfinite()
 
 
-def test_silent_features_and_they_alone_learn_from_what_is_left_over():
+@pytest.fixture
+def silenced():
+    """A dictionary one of whose features has been silent for long, and items that need another."""
     torch.manual_seed(0)
     model = RevivedTopK(6, 20, 2)
-    model.silence[:] = torch.where(torch.arange(20) < 5, 1000.0, 0.0)
-    model.encoder.bias.data[:5] = -1  # they are never chosen, but speak when asked
-    x = 4 * torch.randn(30, 6)
+    model.encoder.bias.data[7] = -100
+    model.silence[7] = 99
+    return model, torch.randn(30, 6)
+
+
+def test_a_silent_feature_starts_anew_along_what_is_missing(silenced):
+    model, x = silenced
+    before = model.directions().detach().clone()
+    model.loss(x)  # the hundredth step of silence
     pre = model.before(x)
-    model.left_over(pre, x).backward()
-    moved = model.decoder.grad.abs().sum(1) > 0
-    assert moved[:5].any() and not moved[5:].any()
+    wide = torch.zeros_like(pre).scatter(1, pre.topk(10, 1).indices, pre.topk(10, 1).values.relu())
+    rest = (x - model.decode(wide)).detach()
+    worst = rest[rest.norm(dim=1).argmax()]
+    model.loss(x)
+    moved = (model.directions() - before).norm(dim=1) > 1e-6
+    assert moved.nonzero().tolist() == [[7]]
+    assert torch.allclose(model.decoder[7], F.normalize(worst, dim=0), atol=1e-5)
+    assert torch.allclose(model.encoder.weight[7], model.decoder[7])
+    assert model.encoder.bias[7].item() == pytest.approx(-worst.norm().item() / 2)
+    assert (model.silence < 100).all()
 
 
-def test_where_no_feature_is_silent_nothing_is_added():
-    torch.manual_seed(0)
-    model = RevivedTopK(6, 20, 2)
-    assert model.left_over(torch.randn(5, 20), torch.randn(5, 6)).item() == 0
+def test_late_in_training_and_before_anything_was_seen_nothing_starts_anew(silenced):
+    model, x = silenced
+    model.silence[7] = 100
+    before = model.decoder.detach().clone()
+    model.restart()  # nothing is missing yet
+    model.loss(x)
+    model.progress.fill_(0.9)
+    model.loss(x)
+    assert torch.equal(model.decoder, before)
 
 
-def test_silence_is_counted_in_steps_and_ends_with_a_word():
+def test_silence_is_counted_in_steps_and_ends_with_an_activity():
     torch.manual_seed(0)
     model, x = RevivedTopK(6, 20, 2), torch.randn(8, 6)
     model.encoder.bias.data[7] = -100

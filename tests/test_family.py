@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from companion.models import Decoder, Encoder
-from companion.training import TrainingError, family, fit
+from companion.training import TrainingError, family, fit, fit_each, fit_or_load
 from companion.training.family import Family
 
 
@@ -107,3 +107,22 @@ def test_an_interrupted_family_keeps_those_that_are_finished(images):
     histories = family.fit_family(models, images, epochs=1, batch=50, bar=False)
     assert list(histories) == [1.0, 4.0]
     assert not histories[1.0].interrupted and histories[4.0].interrupted
+
+
+def test_each_of_several_is_the_model_that_it_would_be_alone(images, folder):
+    settings = dict(epochs=1, batch=50, bar=False)
+    found = fit_each("t/vae {}", VAE, (0.5, 2.0), images, seed=3, **settings)
+    torch.manual_seed(3)
+    alone, _ = fit_or_load("t/alone", VAE(2.0), images, **settings)
+    assert list(found) == [0.5, 2.0]
+    for name, value in alone.state_dict().items():
+        assert torch.equal(found[2.0].state_dict()[name], value)
+
+
+def test_spaces_of_a_key_are_hyphens_in_the_files_name(images, folder, tmp_path):
+    fit_each(
+        "t/{}", lambda key: VAE(1.0), ["salt and pepper"], images, epochs=1, batch=50, bar=False
+    )
+    assert [
+        path.name.split(".")[0] for path in (tmp_path / "data" / "trained" / "t").glob("*.json")
+    ] == ["salt-and-pepper"]

@@ -91,6 +91,9 @@ panels.corruption_sliders(dict.fromkeys(CORRUPTIONS, net), CORRUPTIONS, images[:
 --
 panels.moments({k: {"image": images, "moved": images.roll(k, 3)} for k in range(5)})
 --
+towards = lambda x, sigma: -sigma * x
+panels.score_field(towards, towards, torch.randn(50, 2) / 3, (0.1, 1))
+--
 panels.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
 """
 # Of each slider's handle and each picture: what a reader at this width sees of it.

@@ -123,7 +123,7 @@ def lines_of_code(path: Path) -> int:
 def test_a_room_is_small_and_the_house_too():
     assert not [path for path in MODULES if len(path.read_text().splitlines()) > 250]
     shared = [path for path in MODULES if "exercises" not in path.parts]
-    assert sum(map(lines_of_code, shared)) <= 3900
+    assert sum(map(lines_of_code, shared)) <= 4050
     assert {path.name for path in (ROOT / "companion").glob("*.py")} == {
         "__init__.py",
         "retrain.py",

@@ -194,7 +194,7 @@ def test_frames_show_the_pictures_made_beforehand():
     assert np.array_equal(shown(panel)[::zoom, ::zoom], wanted)
 
 
-def test_a_corruption_slider_spoils_by_its_own_strength_alone():
+def test_a_corruption_slider_corrupts_by_its_own_strength_alone():
     denoisers = {name: torch.nn.Identity() for name in CORRUPTIONS}
     images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
     panel = panels.corruption_sliders(denoisers, CORRUPTIONS, images)
@@ -211,6 +211,23 @@ def test_a_corruption_slider_spoils_by_its_own_strength_alone():
     first = panel.picture
     panel.set(Gaussian=0.5)
     assert np.array_equal(panel.picture, first)  # the noise stays while a slider does
+
+
+def test_a_score_field_draws_both_fields_and_says_how_well_they_agree():
+    points = torch.zeros(3, 2)
+    towards = lambda x, sigma: -x  # noqa: E731
+    panel = panels.score_field(towards, towards, points, (0.1, 1.0))
+    assert "mean cosine 1.000" in panel.readout
+    left, right = np.split(panel.picture, 2, axis=1)
+    assert np.array_equal(left, right)
+    panel.set(sigma=0.1)
+    fewer = (panel.picture < 255).mean()
+    panel.set(sigma=0.6)
+    assert (panel.picture < 255).mean() > 3 * fewer  # wider noise, more places
+    turned = panels.score_field(
+        lambda x, s: -x @ torch.tensor([[0.0, 1], [-1, 0]]), towards, points, (0.1, 1)
+    )
+    assert "mean cosine 0.000" in turned.readout or "mean cosine -0.000" in turned.readout
 
 
 class Words(torch.nn.Module):

@@ -22,6 +22,7 @@ from companion.data.images import (
     to_uint8,
 )
 from companion.data.pictures import cat, colours, first_items, photos, square
+from companion.data.superposition import superposed
 
 __all__ = [
     "EMBEDDED",
@@ -42,6 +43,7 @@ __all__ = [
     "pen_digits",
     "photos",
     "square",
+    "superposed",
     "tile",
     "to_float",
     "to_uint8",

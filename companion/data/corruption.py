@@ -1,4 +1,4 @@
-"""Three ways to spoil an image, each with a strength from 0 (untouched) to 1.
+"""Three corruptions of an image, each with a strength from 0 (untouched) to 1.
 
 A strength is one number for all images, or a tensor (B, 1, 1, 1) with one for each. ValueError where
 it lies outside [0, 1].

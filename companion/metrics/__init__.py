@@ -39,7 +39,15 @@ from companion.metrics.codes import (
     plane_of,
     traversal,
 )
-from companion.metrics.dictionaries import matched_cosines, sparsity
+from companion.metrics.dictionaries import (
+    held,
+    matched_cosines,
+    named_and_steered,
+    named_features,
+    sparsity,
+    spread,
+    steering,
+)
 from companion.metrics.disentanglement import (
     beta_vae_score,
     dci,
@@ -51,14 +59,22 @@ from companion.metrics.disentanglement import (
     sap,
     scores_of,
 )
-from companion.metrics.filters import FILTERS, tuned
-from companion.metrics.linear import PCA, linear_probe, principal_angles
+from companion.metrics.filters import FILTERS, restored, tuned
+from companion.metrics.linear import (
+    PCA,
+    linear_probe,
+    principal_angles,
+    probe_digits,
+    trained_probes,
+    wiener,
+)
 from companion.metrics.mixtures import mixture_log_prob, mixture_score
 from companion.metrics.reconstruction import (
     decibels,
     decibels_or_load,
     high_energy,
     mse,
+    nearest_distances,
     over,
     psnr,
     spectrum,
@@ -103,6 +119,7 @@ __all__ = [
     "factor_vae_score",
     "frechet_distance",
     "gaussian_log_weights",
+    "held",
     "high_energy",
     "holes_by_size",
     "importance_weighted",
@@ -123,16 +140,21 @@ __all__ = [
     "mixture_score",
     "mse",
     "mutual_information",
+    "named_and_steered",
+    "named_features",
+    "nearest_distances",
     "over",
     "pairs_by_class",
     "perceptual_distance",
     "picture_scores",
     "plane_of",
     "principal_angles",
+    "probe_digits",
     "psnr",
     "readable_share",
     "reference_codes",
     "refined_posterior",
+    "restored",
     "rounded",
     "rounded_errors",
     "sample_scores",
@@ -142,7 +164,11 @@ __all__ = [
     "separable",
     "sparsity",
     "spectrum",
+    "spread",
+    "steering",
+    "trained_probes",
     "traversal",
     "tuned",
     "webp",
+    "wiener",
 ]

@@ -54,3 +54,14 @@ def tuned(kind: str, noisy: torch.Tensor, clean: torch.Tensor) -> Callable:
 
     restore.setting = setting
     return restore
+
+
+def restored(
+    corrupt: Callable, clean: torch.Tensor, noisy: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What each of `FILTERS` makes of `noisy`, tuned on `clean` examples that are corrupted alike.
+
+    Images (N, 1, H, W), float.
+    """
+    examples = corrupt(clean)
+    return {kind: tuned(kind, examples, clean)(noisy) for kind in FILTERS}

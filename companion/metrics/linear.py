@@ -1,10 +1,13 @@
 """The exact linear code, subspaces, and what a linear classifier reads from a code."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from companion.data import to_float
+from companion.metrics.reconstruction import over
+from companion.training import fit_and_measure
 
 
 class PCA:
@@ -43,6 +46,30 @@ class PCA:
         return noise.item(), -(squares.mean() + log_det + size * math.log(2 * math.pi)).item() / 2
 
 
+@torch.no_grad()
+def wiener(pca: PCA, corrupt: Callable, images: torch.Tensor) -> Callable:
+    """The best affine denoiser of data with the mean μ and covariance C of `pca` (Wiener 1949).
+
+    x̂ = μ + a C (a² C + V)⁻¹ (x̃ − E x̃), for a corruption x̃ = a x + b + noise that is independent from
+    pixel to pixel, with variances V. a, b and V are measured on `corrupt(images)`, (N, ...) -> (N, ...).
+    """
+    clean = to_float(images)
+    noisy, clean = (x.flatten(1).double() for x in (corrupt(clean), clean))
+    shift = noisy.mean(0), clean.mean(0)  # (D,) each
+    spread = clean.var(0, correction=0)
+    a = ((noisy - shift[0]) * (clean - shift[1])).mean(0).sum() / spread.sum()
+    noise = (noisy.var(0, correction=0) - a**2 * spread).clamp(min=1e-6)
+    basis = pca.components
+    covariance = (basis.T * pca.variance.to(basis)) @ basis  # (D, D)
+    gain = torch.linalg.solve(a**2 * covariance + noise.diag(), a * covariance)
+    expected = shift[0] + a * (pca.mean - shift[1])
+
+    def denoise(x):
+        return (pca.mean + (x.flatten(1) - expected) @ gain).view_as(x).to(x.dtype)
+
+    return denoise
+
+
 def principal_angles(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Angles in degrees, smallest first, between the row spaces of a, b (k, D): (k,).
 
@@ -66,3 +93,33 @@ def linear_probe(codes, labels, test_codes, test_labels) -> float:
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
     probe.fit(codes.cpu().numpy(), labels.cpu().numpy())
     return 100 * probe.score(test_codes.cpu().numpy(), test_labels.cpu().numpy())
+
+
+def probe_digits(encode: Callable, digits, count: int) -> float:
+    """Accuracy in % of a linear probe on the codes of all test digits, from `count` labelled ones."""
+    known, asked = over(encode, digits.train[:count]), over(encode, digits.test)
+    return linear_probe(known, digits.train_labels[:count], asked, digits.test_labels)
+
+
+def trained_probes(
+    name: str, build: Callable, digits, keys, seeds, count: int = 1000, **settings
+) -> torch.Tensor:
+    """`probe_digits` of the encoders of models trained with several seeds, in %: (seeds, keys).
+
+    build: key -> an untrained model with an `encoder`. settings: as in `fit`. The numbers are kept
+    (`fit_and_measure`), as name-key-seed, the models are not.
+    """
+    items = torch.cat([digits.train[:count], digits.test])
+    labels = torch.cat([digits.train_labels[:count], digits.test_labels])
+
+    def probed(model, images):
+        z, known = over(model.encoder, images), min(count, len(images) // 2)  # half of a few
+        y = labels[: len(z)]
+        return torch.tensor([linear_probe(z[:known], y[:known], z[known:], y[known:])])
+
+    def measured(key, seed):
+        torch.manual_seed(seed)
+        own = settings | {"seed": seed}
+        return fit_and_measure(f"{name}-{key}-{seed}", build(key), digits, probed, items, **own)
+
+    return torch.stack([torch.cat([measured(key, seed) for key in keys]) for seed in seeds])

@@ -39,6 +39,12 @@ def decibels_or_load(name: str, model, pictures, batch: int = 50) -> torch.Tenso
     return measure_or_load(name, model, pictures, measure, spot=16).mean()
 
 
+@torch.no_grad()
+def nearest_distances(images: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Euclidean distance of each image (B, ...) to the nearest of `known` (N, ...): (B,)."""
+    return torch.cdist(to_float(images).flatten(1), to_float(known).flatten(1)).amin(1)
+
+
 def spectrum(images: torch.Tensor) -> torch.Tensor:
     """Mean power by spatial frequency: (N, C, H, H) -> (H // 2 + 1,), entry f for f cycles an image.
 

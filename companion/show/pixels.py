@@ -121,6 +121,25 @@ def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndar
     return picture.astype(np.uint8)
 
 
+def arrow_picture(
+    starts: torch.Tensor, steps: torch.Tensor, points: torch.Tensor, reach: float, side: int = 300
+) -> np.ndarray:
+    """Arrows (P, 2) from places (P, 2) on white, with points (K, 2) as dots: (side, side, 3) uint8.
+
+    The square reaches from -reach to reach on both axes, axis 2 upwards; an arrow ends in a dot.
+    """
+    page = Image.new("RGB", (side, side), "white")
+    pen = ImageDraw.Draw(page)
+    flip = torch.tensor([1.0, -1.0])
+    place = lambda x: ((x.cpu() * flip / reach + 1) * (side - 1) / 2).tolist()  # noqa: E731
+    for x, y in place(points):
+        pen.ellipse((x - 2, y - 2, x + 2, y + 2), COLOURS[1])
+    for start, end in zip(place(starts), place(starts + steps), strict=True):
+        pen.line((*start, *end), COLOURS[0])
+        pen.ellipse((end[0] - 2, end[1] - 2, end[0] + 2, end[1] + 2), COLOURS[0])
+    return np.array(page)
+
+
 def lit_grid(values: torch.Tensor, columns: int, lit: int, cell: int = 7) -> np.ndarray:
     """Numbers (K,) as a grid of grey squares, small ones dark, one framed in red: (H, W, 3) uint8."""
     levels = torch.nn.functional.pad(values, (0, -len(values) % columns), value=values.max().item())

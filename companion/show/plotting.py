@@ -157,14 +157,19 @@ def apart(places: np.ndarray, room: np.ndarray) -> np.ndarray:
     return places * room
 
 
-def arrows(places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Tensor) -> None:
+def arrows(
+    places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Tensor, title: str = ""
+) -> None:
     """Arrow fields (P, 2) at the same places (P, 2), side by side at one scale, with data as dots."""
-    _, axes = plt.subplots(1, len(fields), figsize=(4.4 * len(fields), 4.2), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(fields), figsize=(WIDE, 0.5 + WIDE / len(fields)), sharey=True
+    )
     for axis, (name, field) in zip(np.atleast_1d(axes), fields.items(), strict=True):
         axis.plot(*dots.cpu().T, ".", color=COLOURS[1], markersize=4)
         axis.quiver(*places.cpu().T, *field.cpu().T, angles="xy", scale_units="xy", scale=1)
         axis.set(title=name, aspect="equal", xlabel="axis 1 of the plane")
     np.atleast_1d(axes)[0].set_ylabel("axis 2 of the plane")
+    figure.suptitle(title)
     plt.show()
 
 

@@ -2,6 +2,7 @@
 
 from companion.training.checkpoints import fit_or_load, gpu_tier
 from companion.training.checks import TrainingError
+from companion.training.family import fit_each
 from companion.training.history import History
 from companion.training.loop import fit
 from companion.training.measures import fit_and_measure, measure_or_load
@@ -15,6 +16,7 @@ __all__ = [
     "TrainingError",
     "fit",
     "fit_and_measure",
+    "fit_each",
     "fit_or_load",
     "forget",
     "gpu_tier",

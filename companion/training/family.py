@@ -1,16 +1,33 @@
 """Several models of one kind, such as a β-VAE at eight values of β, trained by one call."""
 
 import copy
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
-from companion.training.checkpoints import keep, load, marks_of, source_of
+from companion.training.checkpoints import fit_or_load, keep, load, marks_of, source_of
 from companion.training.checks import TrainingError, training_parts
 from companion.training.history import History
 from companion.training.loop import fit
 from companion.training.parallel import Losses
 from companion.training.schedule import is_clock
+
+
+def fit_each(
+    name: str, build: Callable, keys: Iterable, data, seed: int = 0, **settings
+) -> dict[object, nn.Module]:
+    """`fit_or_load` of `build(key)` for each key, all from one seed: {key: the trained model}.
+
+    name: with a place for the key, "31.1/autoencoder-{}"; spaces in a key become hyphens. settings:
+    as in `fit`.
+    """
+    models = {}
+    for key in keys:
+        torch.manual_seed(seed)
+        place = name.format(str(key).replace(" ", "-"))
+        models[key], _ = fit_or_load(place, build(key), data, **settings)
+    return models
 
 
 def fit_family(models: dict[str, nn.Module], data, **settings) -> dict[str, History]:

@@ -108,7 +108,8 @@ def spot_of(model: nn.Module, measure: Callable, few: torch.Tensor) -> dict[str,
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         result = measure(double(model).eval(), few.cpu()).detach().double()
-    return {"mean": short(result.mean().item()), "deviation": short(result.std().item())}
+    deviation = result.std().item() if result.numel() > 1 else 0.0
+    return {"mean": short(result.mean().item()), "deviation": short(deviation)}
 
 
 def other_spot(old: dict[str, float], new: dict[str, float]) -> list[str]:

@@ -1,7 +1,7 @@
 """Live sliders: each function returns a `Panel`, which Jupyter shows by `widgets`."""
 
 from companion.show.panels.codes import code_sliders, latent_plane, true_factors
-from companion.show.panels.experiments import corruption_sliders, feature_clamp
+from companion.show.panels.experiments import corruption_sliders, feature_clamp, score_field
 from companion.show.panels.families import (
     family_slider,
     family_traversals,
@@ -33,6 +33,7 @@ __all__ = [
     "moments",
     "nearest_code",
     "over_time",
+    "score_field",
     "swapped_levels",
     "token_sliders",
     "true_factors",

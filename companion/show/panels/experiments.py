@@ -1,10 +1,13 @@
 """Sliders that do something to an image or to a classifier's activations."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 
 from companion.data import tile, to_float
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.pixels import DECODED, bars, beside
+from companion.show.pixels import DECODED, arrow_picture, bars, beside
 
 
 def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor) -> Panel:
@@ -35,6 +38,32 @@ def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor)
     text = "A slider for the strength of each corruption."
     names = ["image", *(row for name in corruptions for row in (name, "denoised"))]
     return Panel(draw, controls, text=text, height=2 * DECODED, rows=names)
+
+
+def score_field(
+    learned: Callable, exact: Callable, points: torch.Tensor, sigmas: tuple[float, float],
+    reach: float = 1.5,
+) -> Panel:  # fmt: skip
+    """A slider over σ: a denoiser's correction r(x) - x beside σ² ∇ log p_σ(x), round points (K, 2).
+
+    learned, exact: (places (P, 2), σ) -> arrows (P, 2). They are drawn where `points` with noise of σ
+    are dense, at places of a grid that lie within 2σ of a point.
+    """
+    across = torch.linspace(-reach, reach, 22, device=points.device)
+    grid = torch.cartesian_prod(across, across)  # (484, 2)
+    away = torch.cdist(grid, points).amin(1)
+
+    @torch.no_grad()
+    def draw(sigma):
+        places = grid[away < 2 * sigma + 0.1]
+        fields = [field(places, sigma) for field in (learned, exact)]
+        cosine = torch.cosine_similarity(*fields, dim=1).mean()
+        pictures = [arrow_picture(places, field, points, reach) for field in fields]
+        return np.concatenate(pictures, 1), f"left learned, right exact: mean cosine {cosine:.3f}"
+
+    controls = {"sigma": Slider("σ", *sigmas, (sigmas[0] * sigmas[1]) ** 0.5)}
+    text = "A slider over the noise: the learned and the exact field of arrows."
+    return Panel(draw, controls, text=text, height=300)
 
 
 def feature_clamp(
