@@ -201,7 +201,7 @@ def test_at_the_exact_posterior_one_sample_gives_log_p():
 def test_more_samples_tighten_the_bound_towards_log_p():
     torch.manual_seed(0)
     truth, x = LinearGaussian(), torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
-    wide = lambda x, k: truth.log_weights(x, k, spread=2.0)  # noqa: E731
+    wide = lambda x, k: truth.log_weights(x, k, spread=2.0)
     gaps = [
         (truth.log_p(x.double()) - metrics.importance_weighted(wide, x, k)).mean().item()
         for k in (1, 10, 1000)

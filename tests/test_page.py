@@ -134,8 +134,8 @@ def test_every_kind_of_panel_is_seen_whole_at_three_widths_and_answers(lab, tmp_
     nbformat.write(notebook, tmp_path / "notebooks" / "panels.ipynb")
     with playwright.sync_playwright() as driver:
         page = run_all(driver, f"{lab}/lab/tree/panels.ipynb")
-        page.wait_for_function("document.querySelectorAll('img.widget-image').length == 7")
-        seen_whole(page, handles=9 + 2 + 1 + 1 + 3 + 1 + 2, folder=tmp_path)
+        page.wait_for_function("document.querySelectorAll('img.widget-image').length == 8")
+        seen_whole(page, handles=9 + 2 + 1 + 1 + 3 + 1 + 1 + 2, folder=tmp_path)
         answers(page)
         page.context.browser.close()
 

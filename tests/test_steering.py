@@ -35,7 +35,7 @@ def test_the_wiener_filter_is_the_least_squares_fit(name, strength):
 
 def test_each_filter_restores_what_examples_of_the_same_corruption_taught_it():
     clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    darker = lambda x: 0.5 * x + 0.2  # noqa: E731
+    darker = lambda x: 0.5 * x + 0.2
     found = metrics.restored(darker, clean, darker(clean))
     assert set(found) == set(metrics.FILTERS)
     assert torch.allclose(found["Gaussian blur"], clean, atol=1e-4)
@@ -111,7 +111,7 @@ class Axes(nn.Module):
 def test_held_features_move_items_of_other_classes_and_random_steps_rarely_do():
     x = torch.tensor([[1.0, 0, 0, 0]] * 30 + [[0, 1.0, 0, 0]] * 30)
     labels, named = torch.tensor([0] * 30 + [1] * 30), {0: (0, 1.5), 1: (1, 0.5), 2: (1, 9.0)}
-    head = lambda x: torch.stack([x[:, 0], x[:, 1] + 0.1 * x[:, 2]], 1)  # noqa: E731
+    head = lambda x: torch.stack([x[:, 0], x[:, 1] + 0.1 * x[:, 2]], 1)
     best = {0: [0], 1: [2, 1]}
     means = torch.eye(4)[:2]
     rows = metrics.held(Axes(), named, best, x, labels, head, means, counts=(1, 2))

@@ -70,7 +70,7 @@ def test_a_move_calls_the_decoder_once_and_makes_no_figure(codes, labels, size, 
 def test_a_slider_moves_the_picture_as_the_decoder_does(codes):
     torch.manual_seed(0)
     net = Decoder(2)
-    decoder = lambda z: (20 * net(z)).sigmoid()  # noqa: E731
+    decoder = lambda z: (20 * net(z)).sigmoid()
     panel = panels.code_sliders(decoder, codes)
     before = shown(panel)
     panel.set(axis0=2.0, axis1=-1.0)
@@ -215,7 +215,7 @@ def test_a_corruption_slider_corrupts_by_its_own_strength_alone():
 
 def test_a_score_field_draws_both_fields_and_says_how_well_they_agree():
     points = torch.zeros(3, 2)
-    towards = lambda x, sigma: -x  # noqa: E731
+    towards = lambda x, sigma: -x
     panel = panels.score_field(towards, towards, points, (0.1, 1.0))
     assert "mean cosine 1.000" in panel.readout
     left, right = np.split(panel.picture, 2, axis=1)
@@ -392,7 +392,7 @@ def levels_of(z):
 def test_bars_over_time_grow_with_their_axis():
     levels = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 4.0]])
     panel = panels.over_time(levels, "nats")
-    heights = lambda: (panel.picture == (0, 114, 178)).all(-1).sum(0)  # noqa: E731
+    heights = lambda: (panel.picture == (0, 114, 178)).all(-1).sum(0)
     last = heights()
     assert last[14] == pytest.approx(last[42] / 2, abs=2) and last[42] > 190
     panel.set(part=50)

@@ -36,8 +36,8 @@ def check_merged_kl(attempt):
     value = answer(attempt, 3.0, 0.25, 0.0, 1.0).double()
     if value.shape != ():
         return "Return one number, the KL in nats."
-    near = lambda other: math.isclose(value.item(), other, rel_tol=1e-3)  # noqa: E731
-    kl = lambda mean, var: (mean**2 + var - math.log(var) - 1) / 2  # noqa: E731
+    near = lambda other: math.isclose(value.item(), other, rel_tol=1e-3)
+    kl = lambda mean, var: (mean**2 + var - math.log(var) - 1) / 2
     if near(kl(3.0, 0.25)):
         return "That is the KL of what the image says: merge it with the prior first."
     if near(kl(2.4, 1.25)):
@@ -89,7 +89,7 @@ def bytes_of(bits_per_dim, channels, side):
 
 def check_bytes_of(attempt):
     value = answer(attempt, 4.5, 3, 32).double().item()
-    near = lambda other: math.isclose(value, other, rel_tol=1e-3)  # noqa: E731
+    near = lambda other: math.isclose(value, other, rel_tol=1e-3)
     if near(4.5 * 3072):
         return "Those are bits: a byte has eight."
     if near(4.5 * 3 * 32 / 8):

@@ -68,7 +68,7 @@ def log_likelihood(
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             own = () if q is None else (q[:, start : start + len(part)].to(part.device),)
-            weights = lambda x, k, own=own: log_weights(model, x, k, *own)  # noqa: E731
+            weights = lambda x, k, own=own: log_weights(model, x, k, *own)
             found.append(importance_weighted(weights, part, count, batch))
         return torch.cat(found).float()
 

@@ -110,7 +110,7 @@ def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndar
     grid = torch.stack(torch.meshgrid(up.flip(0), across, indexing="ij")[::-1], -1)  # (S, S, 2)
     nearest = torch.cdist(grid.view(-1, 2), codes).argmin(1).view(side, side)
     picture = palette(COLOURS)[nearest.numpy() % len(COLOURS)] // 3 + 170
-    place = lambda at: ((at - low) / (high - low) * (side - 1)).round().long()  # noqa: E731
+    place = lambda at: ((at - low) / (high - low) * (side - 1)).round().long()
     dots = place(points)
     column, row = dots[((dots >= 0) & (dots < side)).all(1)].T.numpy()
     picture[side - 1 - row, column] = 90
@@ -131,7 +131,7 @@ def arrow_picture(
     page = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(page)
     flip = torch.tensor([1.0, -1.0])
-    place = lambda x: ((x.cpu() * flip / reach + 1) * (side - 1) / 2).tolist()  # noqa: E731
+    place = lambda x: ((x.cpu() * flip / reach + 1) * (side - 1) / 2).tolist()
     for x, y in place(points):
         pen.ellipse((x - 2, y - 2, x + 2, y + 2), COLOURS[1])
     for start, end in zip(place(starts), place(starts + steps), strict=True):

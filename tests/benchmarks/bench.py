@@ -386,8 +386,8 @@ def time_loop(digits: data.Images, images: torch.Tensor, rounds: int) -> None:
     """`fit` against other loops, its own bare steps, and itself at other sizes."""
 
     def row(name, other, model, batch=128, our_batch=None):
-        first = lambda: other(model(), images, batch)  # noqa: E731
-        second = lambda: ours(model(), images, our_batch or batch)  # noqa: E731
+        first = lambda: other(model(), images, batch)
+        second = lambda: ours(model(), images, our_batch or batch)
         pair(name, first, second, rounds)
 
     row("dense VAE 784-400-20, batch 128: official loop ÷ fit", official, DenseVAE)
