@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from companion import data, metrics
+from companion.data.corruption import CORRUPTIONS
 
 
 def test_the_wiener_filter_shrinks_each_component_by_its_share_of_the_variance():
@@ -24,7 +25,7 @@ def test_the_wiener_filter_shrinks_each_component_by_its_share_of_the_variance()
 def test_the_wiener_filter_is_the_least_squares_fit(name, strength):
     torch.manual_seed(0)
     mixed = torch.rand(20_000, 4) @ torch.rand(4, 16) / 4  # in [0, 1], correlated
-    clean, corrupt = mixed.view(-1, 1, 4, 4), data.corruption.CORRUPTIONS[name]
+    clean, corrupt = mixed.view(-1, 1, 4, 4), CORRUPTIONS[name]
     denoise = metrics.wiener(metrics.PCA(clean), lambda x: corrupt(x, strength), clean)
     noisy = corrupt(clean, strength)
     inputs = torch.cat([noisy.flatten(1), torch.ones(len(noisy), 1)], 1)
@@ -137,3 +138,33 @@ def test_the_nearest_of_the_known_images():
     known = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     found = metrics.nearest_distances(torch.tensor([[3.0, 0.0], [3.0, 4.0]]), known)
     assert found.tolist() == pytest.approx([3, 0], abs=1e-3)
+
+
+def test_a_name_needs_its_share_of_the_best_items_and_no_more():
+    activity, labels = 1 + torch.arange(20.0)[:, None], torch.ones(20, dtype=torch.long)
+    labels[13] = 2  # of the ten best items nine show a 1
+    assert metrics.named_features(activity, labels, count=10, purity=0.9) == {0: (1, 15.5)}
+    assert metrics.named_features(activity, labels, count=10, purity=0.95) == {}
+
+
+class Untouched(nn.Module):
+    """Its training leaves the encoder as it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.height = nn.Flatten(), nn.Parameter(torch.zeros(()))
+
+    def loss(self, x):
+        return {"loss": (x.mean() - self.height).square()}
+
+
+def test_probes_of_trained_models_are_the_probes_of_their_encoders(folder):
+    pixels, labels = torch.randint(0, 256, (500, 1, 4, 4), dtype=torch.uint8), torch.arange(500) % 2
+    pixels[:, 0, 0, 0] = 60 * labels + torch.randint(0, 120, (500,))  # a hint of the class
+    parts = {"train": pixels[:300], "train_labels": labels[:300]}
+    tiny = data.Images("tiny", **parts, test=pixels[300:], test_labels=labels[300:], origin="")
+    build, settings = lambda key: Untouched(), {"count": 100, "epochs": 1, "batch": 50}
+    found = metrics.trained_probes("t/probe", build, tiny, ("a", "b"), (0, 1), **settings)
+    assert found.shape == (2, 2) and found.unique().numel() == 1
+    assert found[0, 0].item() == pytest.approx(metrics.probe_digits(nn.Flatten(), tiny, 100))
+    assert 60 < found[0, 0] < 95
