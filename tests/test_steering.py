@@ -88,6 +88,8 @@ def test_steering_counts_the_other_logits_that_rise():
     assert row["others that rise, %"] == 50 and row["own rises most, %"] == 100
     row = metrics.steering(torch.tensor([[2.0, 0.0]]), [1], head)
     assert row["own rises most, %"] == 0
+    nothing = metrics.steering(torch.zeros(0, 2), [], head)
+    assert all(value != value for value in nothing.values())  # NaN, not an error
 
 
 def test_names_and_their_effects_come_together(head):

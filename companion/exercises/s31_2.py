@@ -70,10 +70,6 @@ def check_keep_largest_of_batch(attempt):
     size = pre.abs().flatten().topk(15).values.min()
     if any(close(value, kept * (pre.abs() >= size)) for kept in (pre, pre.relu(), pre.abs())):
         return "You chose by absolute value: choose the largest values."
-    if close(value, pre * (pre >= pre.flatten().topk(15).values.min())) and not close(
-        value, wanted
-    ):
-        return "Negative values are kept: a feature is active or zero, so apply relu too."
     if close(value, pre.relu()):
         return "Nothing was left out: only k·B of the values may stay."
     if close(value, (wanted > 0).to(pre)):

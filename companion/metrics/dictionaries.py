@@ -88,9 +88,9 @@ def steering(
     "own ÷ random": the rise of its own logit, by the mean size of the change in 1,000 random directions
     of that length; "own rises most, %": the share of directions along which no other logit rises
     as much; "others that rise, %": how many of the other logits rise at all. The last layer is linear,
-    so none of the three depends on the item or on the length of the step.
+    so none of the three depends on the item or on the length of the step. NaN for no directions.
     """
-    classes = torch.tensor(classes, device=directions.device)
+    classes = torch.tensor(classes, dtype=torch.long, device=directions.device)
     random = torch.randn(1000, directions.shape[1], generator=torch.Generator().manual_seed(seed))
     change, by_chance = (
         F.normalize(rows, dim=1) @ head.weight.T for rows in (directions, random.to(directions))

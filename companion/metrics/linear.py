@@ -7,7 +7,7 @@ import torch
 
 from companion.data import to_float
 from companion.metrics.reconstruction import over
-from companion.training import fit_and_measure
+from companion.training import measured_by_seed
 
 
 class PCA:
@@ -107,7 +107,7 @@ def trained_probes(
     """`probe_digits` of the encoders of models trained with several seeds, in %: (seeds, keys).
 
     build: key -> an untrained model with an `encoder`. settings: as in `fit`. The numbers are kept
-    (`fit_and_measure`), as name-key-seed, the models are not.
+    (`measured_by_seed`), the models are not.
     """
     items = torch.cat([digits.train[:count], digits.test])
     labels = torch.cat([digits.train_labels[:count], digits.test_labels])
@@ -117,9 +117,5 @@ def trained_probes(
         y = labels[: len(z)]
         return torch.tensor([linear_probe(z[:known], y[:known], z[known:], y[known:])])
 
-    def measured(key, seed):
-        torch.manual_seed(seed)
-        own = settings | {"seed": seed}
-        return fit_and_measure(f"{name}-{key}-{seed}", build(key), digits, probed, items, **own)
-
-    return torch.stack([torch.cat([measured(key, seed) for key in keys]) for seed in seeds])
+    found = measured_by_seed(name, build, digits, probed, keys, seeds, items, **settings)
+    return torch.cat(list(found.values()), 1)

@@ -11,7 +11,7 @@ import torch
 from companion.metrics.classifier import perceptual_distance, readable_share
 from companion.metrics.codes import Gaussian
 from companion.metrics.reconstruction import decibels, high_energy, over
-from companion.training import fit_and_measure
+from companion.training import measured_by_seed
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -129,13 +129,7 @@ def holes_by_size(
     are kept (`fit_and_measure`), as name-size-seed, the models are not.
     """
     items = digits.train[:10_000] if items is None else items
-
-    def measured(size, seed):
-        torch.manual_seed(seed)
-        own = settings | {"seed": seed}
-        return fit_and_measure(f"{name}-{size}-{seed}", build(size), digits, measure, items, **own)
-
-    return {size: torch.stack([measured(size, seed) for seed in seeds]) for size in sizes}
+    return measured_by_seed(name, build, digits, measure, sizes, seeds, items, **settings)
 
 
 SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")

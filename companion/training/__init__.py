@@ -5,7 +5,7 @@ from companion.training.checks import TrainingError
 from companion.training.family import fit_each
 from companion.training.history import History
 from companion.training.loop import fit
-from companion.training.measures import fit_and_measure, measure_or_load
+from companion.training.measures import fit_and_measure, measure_or_load, measured_by_seed
 from companion.training.notes import CheckpointError, forget
 from companion.training.players import Player
 
@@ -21,4 +21,5 @@ __all__ = [
     "forget",
     "gpu_tier",
     "measure_or_load",
+    "measured_by_seed",
 ]

@@ -103,6 +103,22 @@ def fit_and_measure(
     return result
 
 
+def measured_by_seed(
+    name: str, build: Callable, data: Images, measure: Callable, keys, seeds, items=None, **settings
+) -> dict[object, torch.Tensor]:
+    """`fit_and_measure` of `build(key)` for each key and seed: {key: results (seeds, ...)}.
+
+    build: key -> an untrained model. The numbers are kept as name-key-seed.
+    """
+
+    def measured(key, seed):
+        torch.manual_seed(seed)
+        own = settings | {"seed": seed}
+        return fit_and_measure(f"{name}-{key}-{seed}", build(key), data, measure, items, **own)
+
+    return {key: torch.stack([measured(key, seed) for seed in seeds]) for key in keys}
+
+
 def spot_of(model: nn.Module, measure: Callable, few: torch.Tensor) -> dict[str, float]:
     """Mean and standard deviation of the measure of a few items, on a CPU with seeded dice."""
     with torch.random.fork_rng([]):
