@@ -18,9 +18,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from unittest.mock import MagicMock
 
-from companion import show
 from companion.data import DataError
 from companion.training import CheckpointError, TrainingError, forget
 
@@ -34,14 +32,15 @@ def code_cells(path: Path) -> list[str]:
 
 
 def run(path: Path) -> dict:
-    """Execute a notebook's code in a fresh `__main__`, without pictures and sliders; its names."""
+    """Execute a notebook's code in a fresh `__main__`, without Jupyter; its names.
+
+    Pictures are drawn and not shown; a panel draws its first picture, and no widget is made.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    # Sliders are left out, so that a machine without Jupyter can train.
-    show.panels = sys.modules["companion.show.panels"] = MagicMock()
     sys.modules["__main__"] = main = ModuleType("__main__")
     main.__dict__["display"] = lambda *things: None
     for number, source in enumerate(code_cells(path), 1):

@@ -39,7 +39,7 @@ def pen_digits() -> Images:
         return parts
 
     origin = "drawn from pen strokes, because MNIST was not found and not downloaded"
-    return Images("strokes", **cached("strokes-1", make), origin=origin)
+    return Images("strokes", **cached("strokes-1", make), origin=origin, stand_in=True)
 
 
 def _real_mnist() -> Images | None:

@@ -4,40 +4,31 @@ A pixel is lit where its centre lies inside the sprite; the geometry is that of 
 """
 
 import math
-import zipfile
-from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
 
-from companion.data.files import DataError, places
-from companion.data.images import Indexed, device, unpacker
+from companion.data.images import Indexed, device
 
 FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 SIZES, COUNT = tuple(FACTORS.values()), math.prod(FACTORS.values())
 STEPS = (245_760, 40_960, 1_024, 32, 1)  # from one image number to the next value of a factor
 SIDE, WINDOW = 64, 30  # pixels; no sprite is wider than its window
-ORIGINAL = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 
 
 def dsprites(size: int = SIDE, every: int = 1, verbose: bool = True) -> Indexed:
     """The sprites, grey (1, size, size), in the published order; a batch is drawn as it is asked for.
 
     size: 64, or 32, 16, 8: blocks averaged. every: 11 takes the images 0, 11, 22, …, whose factors are
-    `factors_of(11 * index)`. The original file is used where it lies in a data folder. ValueError
-    for another size, DataError where that file is damaged.
+    `factors_of(11 * index)`. ValueError for another size.
     """
     if size not in (64, 32, 16, 8):
         raise ValueError(f"dsprites: size {size} is not 64, 32, 16 or 8.")
-    found = [root / ORIGINAL for root in places() if (root / ORIGINAL).is_file()]
-    draw = read_original(found[0]) if found else sprite_images
     count = -(-COUNT // every)
     if verbose:
-        print(f"dsprites: {count:,} sprites, {f'read from {found[0]}' if found else 'drawn here'}")
+        print(f"dsprites: {count:,} sprites, drawn here")
 
     def make(index):
-        images = draw(every * index)
+        images = sprite_images(every * index)
         blocks = images.unflatten(2, (size, -1)).unflatten(1, (size, -1))  # (B, size, b, size, b)
         return (255 * blocks.float().mean((2, 4))).round().byte()[:, None]
 
@@ -107,21 +98,3 @@ def index_of(factors: torch.Tensor) -> torch.Tensor:
         most = ", ".join(f"{name} 0 to {size - 1}" for name, size in FACTORS.items())
         raise ValueError(f"dsprites: five factors an image, {most}.")
     return (factors * steps).sum(-1)
-
-
-def read_original(path: Path) -> Callable:
-    """A function like `sprite_images` on the published file, read into eight pixels a byte."""
-    store, piece = np.empty((COUNT, SIDE * SIDE // 8), np.uint8), 4096
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
-            np.lib.format.read_magic(file)
-            shape, _, kind = np.lib.format.read_array_header_1_0(file)
-            if shape != (COUNT, SIDE, SIDE) or kind != np.uint8:
-                raise ValueError(f"its images are {shape}, {kind}")
-            for start in range(0, COUNT, piece):
-                pixels = np.frombuffer(file.read(piece * SIDE * SIDE), np.uint8)
-                bits = np.packbits(pixels.reshape(-1, SIDE * SIDE), axis=1, bitorder="little")
-                store[start : start + piece] = bits
-    except Exception as error:  # zipfile, header and reshape errors alike mean: damaged
-        raise DataError(f"{path} is damaged ({error}): delete it, the sprites are drawn.") from None
-    return unpacker(torch.from_numpy(store).to(device()), (SIDE, SIDE))

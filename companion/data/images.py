@@ -1,6 +1,5 @@
 """Whole datasets on one device, and the two ways in which pixels are written."""
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +18,12 @@ class Images:
     test: torch.Tensor
     test_labels: torch.Tensor
     origin: str  # where it was found, in words
+    stand_in: bool = False  # whether it stands in for real data that were not found
+    copies: bool = False  # whether copies of these pictures in other sizes are about
+
+    def epochs(self, whole: int) -> int:
+        """How long to train on it: `whole`, or a twelfth, for a stand-in teaches nothing more."""
+        return max(1, whole // 12) if self.stand_in else whole
 
     def to(self, device) -> "Images":
         parts = ("train", "train_labels", "test", "test_labels")
@@ -73,27 +78,6 @@ def binarised(images: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """
     chance = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed))
     return 255 * (chance.to(images.device) < to_float(images)).byte()
-
-
-def packed(name: str, images: torch.Tensor) -> Indexed:
-    """Black-and-white images (N, ...), zero or not, kept as eight pixels a byte; batches are 0 or 255."""
-    shape, bits = images.shape[1:], images.flatten(1) != 0  # (N, D)
-    bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % 8)).view(len(bits), -1, 8)
-    places = 2 ** torch.arange(8, device=images.device, dtype=torch.uint8)
-    store = (bits * places).sum(-1, dtype=torch.uint8)  # (N, D / 8)
-    lit = unpacker(store, shape)
-    return Indexed(name, len(images), lambda i: 255 * lit(i).to(torch.uint8), images.device)
-
-
-def unpacker(store: torch.Tensor, shape: tuple) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function of numbers (B,) -> the images (B, *shape), bool, kept as eight pixels a byte."""
-    places = 2 ** torch.arange(8, device=store.device, dtype=torch.uint8)
-
-    def unpack(index):
-        some = (store[index][..., None] & places).ne(0).flatten(1)  # (B, D and a rest below 8)
-        return some[:, : math.prod(shape)].view(-1, *shape)
-
-    return unpack
 
 
 def patches(images: torch.Tensor, side: int, margin: int = 3, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from companion.data import files
 from companion.data.files import DataError, cached, download, places, torchvision_datasets
@@ -50,7 +50,8 @@ def _imagenette(size: int) -> Images | None:
         return parts
 
     name, copy = f"imagenette-{size}", _copy_of(root / "imagenette2-160")
-    return Images(name, **cached(f"{name}-{copy}", make), origin=f"Imagenette read from {root}")
+    origin = f"Imagenette read from {root}"
+    return Images(name, **cached(f"{name}-{copy}", make), origin=origin, copies=True)
 
 
 def _copy_of(folder: Path) -> str:
@@ -58,6 +59,39 @@ def _copy_of(folder: Path) -> str:
     files = sorted((folder / "val").glob("*/*"))
     listing = "".join(f"{path.name} {path.stat().st_size}\n" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()[:8]
+
+
+def folder(path: str | Path, size: int, channels: int = 3) -> Images:
+    """Your own pictures: every file under `path` that Pillow opens, (channels, size, size) uint8.
+
+    The middle square of each, turned as its EXIF says, transparency on white; channels 1 is grey, 3
+    colour. Every tenth in order of their names is held out as `test`; a label is the number of the
+    subfolder that a picture lies in. A file that is no readable picture is named and left out.
+    ValueError for other channels, DataError for a folder without two readable pictures.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"folder: channels={channels}: choose 1 (grey) or 3 (colour).")
+    root = Path(path).expanduser()
+    found, labels = [], []
+    names = sorted(file for file in root.rglob("*") if file.is_file() and file.name[0] != ".")
+    homes = sorted({file.parent for file in names})
+    for file in names:
+        try:
+            with Image.open(file) as image:
+                turned = ImageOps.exif_transpose(image).convert("RGBA")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            print(f"{file} is no readable picture ({error}): left out.")
+            continue
+        flat = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
+        fitted = ImageOps.fit(flat.convert("RGB" if channels == 3 else "L"), (size, size))
+        found.append(np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1))
+        labels.append(homes.index(file.parent))
+    if len(found) < 2:
+        raise DataError(f"{root} holds {len(found)} readable pictures: two or more are needed.")
+    x, y = torch.from_numpy(np.stack(found)), torch.tensor(labels)
+    test = torch.arange(len(x)) % 10 == 9 if len(x) >= 10 else torch.arange(len(x)) == len(x) - 1
+    name = f"{root.resolve().name}-{size}"
+    return Images(name, x[~test], y[~test], x[test], y[test], f"read from {root}").to(device())
 
 
 def square(picture: np.ndarray, size: int) -> np.ndarray:
@@ -98,7 +132,8 @@ def photos(size: int = 64, crops: int = 4096) -> Images:
         }
 
     origin = "crops of bundled photographs, because Imagenette was not found"
-    return Images(f"photos-{size}", **cached(f"photos-{size}", make), origin=origin)
+    name = f"photos-{size}"
+    return Images(name, **cached(name, make), origin=origin, stand_in=True)
 
 
 def bundled_photographs() -> list[np.ndarray]:
@@ -111,20 +146,26 @@ def bundled_photographs() -> list[np.ndarray]:
     return [*pictures, bundled.stereo_motorcycle()[0], *load_sample_images().images]
 
 
-def first_items(data, labels: bool = False) -> list:
-    """The first 32 items (8 pictures in colour) of each part of `data`, as `fit` takes it.
-
-    Copies of Imagenette come in several sizes: bundled photographs stand for its first pictures, so
-    that what is measured on them is the same for every copy.
-    """
+def first_items(data, labels: bool = False) -> tuple[torch.Tensor, ...]:
+    """The first 16 items (8 pictures in colour) of each part of `data`, as `fit` takes it, on the CPU."""
     parts = parts_of(data, labels)
     shape = parts[0][torch.zeros(1, dtype=torch.long, device=parts[0].device)].shape  # (1, ...)
-    count = min(len(parts[0]), 8 if len(shape) == 4 and shape[1] == 3 else 32)
-    items = [part[torch.arange(count, device=part.device)] for part in parts]
-    if isinstance(data, Images) and data.name.startswith("imagenette"):
-        pictures = [square(picture, shape[-1]) for picture in bundled_photographs()[:count]]
-        items[0] = torch.from_numpy(np.stack(pictures))
-    return items
+    count = min(len(parts[0]), 8 if len(shape) == 4 and shape[1] == 3 else 16)
+    return tuple(first_of(part, count, getattr(data, "copies", False)) for part in parts)
+
+
+def first_of(part, count: int, copies: bool = False) -> torch.Tensor:
+    """The first `count` items of a tensor or of `Indexed` items, on the CPU.
+
+    copies: copies of these pictures in several sizes are about, so bundled photographs stand for the
+    first of them where they are colour pictures: what is measured is then the same for every copy.
+    """
+    items = part[torch.arange(min(count, len(part)), device=part.device)].cpu()
+    square_picture = items.ndim == 4 and items.shape[1] == 3 and items.shape[2] == items.shape[3]
+    if not (copies and square_picture and items.dtype == torch.uint8):
+        return items
+    pictures = [square(picture, items.shape[3]) for picture in bundled_photographs()[: len(items)]]
+    return torch.from_numpy(np.stack(pictures))
 
 
 def cat(size: int = 256) -> torch.Tensor:

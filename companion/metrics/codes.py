@@ -1,12 +1,8 @@
 """A Gaussian over codes, what moving a code does, and the straight line between two."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
-
-from companion.metrics.reconstruction import over
-from companion.training import fit_and_measure
 
 
 class Gaussian:
@@ -78,37 +74,3 @@ def traversal(axis: int, middle: torch.Tensor, spread: float = 1.0, steps: int =
 def plane_of(across: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Codes (U·A, 2) of a grid over a plane, as a picture has them: row by row, axis 2 falling."""
     return torch.cartesian_prod(up.flip(0), across).flip(1)
-
-
-def latent_frame(encode: Callable, decode: Callable, images: torch.Tensor, side: int = 7):
-    """A model's latent plane at a moment of training, in one row of half-precision numbers.
-
-    The codes (N, 2) of the images, and what a grid of side × side codes over nine tenths of them
-    decodes to, (side², C, H, W), one after the other.
-    """
-    codes = over(encode, images)
-    ends = codes.quantile(torch.tensor([0.05, 0.95]).to(codes), 0)  # (2, 2): low and high
-    across, up = torch.lerp(*ends, torch.linspace(0, 1, side)[:, None].to(codes)).T
-    plane = over(decode, plane_of(across, up))
-    return torch.cat([codes.flatten(), plane.flatten()]).half()
-
-
-def latent_film(
-    name: str, model, data, images: torch.Tensor, steps, encode: Callable, decode: Callable,
-    side: int = 7, **settings,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """A latent plane as it forms: codes (T, N, 2) of images, and planes (T, side², C, H, W), both kept.
-
-    model: untrained, of two latent dimensions; it is trained by `fit` with these settings, and looked
-    at after each of the T steps. encode, decode: (model, x) -> codes, (model, z) -> images.
-    """
-
-    def frame(model, images):
-        return latent_frame(partial(encode, model), partial(decode, model), images, side)
-
-    rows = fit_and_measure(
-        name, model, data, frame, images, moments=tuple(steps), **settings
-    ).float()
-    count, shape = len(images), images.shape[1:]
-    codes, planes = rows.split([2 * count, side**2 * shape.numel()], 1)
-    return codes.unflatten(1, (count, 2)), planes.unflatten(1, (side**2, *shape))

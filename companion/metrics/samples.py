@@ -4,14 +4,11 @@ Features (N, D) of images are what `over(classifier.features, images)` returns. 
 something beside two others: that of two halves of the data (the floor) and that of a control.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from companion.metrics.classifier import perceptual_distance, readable_share
-from companion.metrics.codes import Gaussian
-from companion.metrics.reconstruction import decibels, high_energy, over
-from companion.training import measured_by_seed
+from companion.metrics.reconstruction import over
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -22,7 +19,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     ValueError for sets of different features, or too few items for a covariance.
     """
     means, roots, covariances = [], [], []
-    for x in checked(a, b):
+    for x in features_of(a, b):
         mean = x.mean(0)
         covariance = (x - mean).T @ (x - mean) / (len(x) - 1)  # (D, D)
         values, vectors = torch.linalg.eigh(covariance)
@@ -45,7 +42,7 @@ def density_coverage(
     Coverage is the share of the balls in which some sample lies (Naeem et al. 2020, eq. 4 and 5).
     ValueError for sets of different features, or fewer than k + 1 data points.
     """
-    data, samples = checked(data, samples)
+    data, samples = features_of(data, samples)
     return shares_of_balls(data, radii(data, k), samples, k, batch)
 
 
@@ -78,12 +75,12 @@ def scorer(features: Callable, data: torch.Tensor, k: int = 5) -> Callable:
     features: images -> (N, D), such as a classifier's `features`.
     """
     known = over(features, data)
-    exact, _ = checked(known, known)
+    exact, _ = features_of(known, known)
     radius = radii(exact, k)
 
     def scores(samples: torch.Tensor) -> dict[str, float]:
         found = over(features, samples.to(data.device))
-        density, coverage = shares_of_balls(exact, radius, checked(known, found)[1], k)
+        density, coverage = shares_of_balls(exact, radius, features_of(known, found)[1], k)
         distance = frechet_distance(known, found)
         return {"Fréchet distance": distance, "density": density, "coverage": coverage}
 
@@ -96,84 +93,6 @@ def sample_scores(features, data: torch.Tensor, samples: torch.Tensor) -> dict[s
 
 
 SOURCES = ("diagonal Gaussian", "full Gaussian", "encoded images")
-
-
-def latent_holes(
-    encode: Callable, decode: Callable, images: torch.Tensor, scores: Callable, standard: bool
-) -> torch.Tensor:
-    """What three distributions over codes decode to, `SOURCES`: (3, 4), a row each.
-
-    Columns: the Fréchet distance, density and coverage of as many decoded samples as there are images
-    (`scores`, see `scorer`), and in % how surely a network tells these codes from the encoded ones
-    (`separable`; 50 for the encoded ones themselves).
-    encode: images -> codes (B, M). standard: the diagonal Gaussian is N(0, I), the prior that the model
-    was trained towards; else each axis has the mean and spread of its codes. The full one is fitted.
-    """
-    codes, draw = over(encode, images), torch.Generator().manual_seed(0)
-    each = Gaussian.standard(codes.shape[1], codes.device).sample(len(codes), draw)
-    each = each if standard else codes.mean(0) + codes.std(0) * each
-    full, rows = Gaussian.fitted(codes).sample(len(codes), draw), []
-    for samples in (each, full, codes):
-        told = 50.0 if samples is codes else separable(codes, samples)
-        rows.append([*scores(over(decode, samples)).values(), told])
-    return torch.tensor(rows)
-
-
-def holes_by_size(
-    name: str, build: Callable, digits, measure: Callable, sizes, seeds, items=None, **settings
-) -> dict[int, torch.Tensor]:
-    """`latent_holes` of models of several latent dimensions, each trained with several seeds.
-
-    build: latent dimensions -> an untrained model. measure: (model, images) -> (3, 4), on `items`, the
-    first 10,000 training images by default. Returns {latent dimensions: (seeds, 3, 4)}; the numbers
-    are kept (`fit_and_measure`), as name-size-seed, the models are not.
-    """
-    items = digits.train[:10_000] if items is None else items
-    return measured_by_seed(name, build, digits, measure, sizes, seeds, items, **settings)
-
-
-SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
-
-
-def compare_samplers(
-    samplers: dict[str, Callable],
-    classifier,
-    images: torch.Tensor,
-    seeds: Sequence[int] = (0, 1, 2),
-) -> torch.Tensor:
-    """The `SCORES` of each sampler at each seed, against digits: (samplers, seeds, 4).
-
-    samplers: {name: count -> images (count, 1, 28, 28) in [0, 1]}; each gives as many as `images` has.
-    """
-    found, scores = [], scorer(classifier.features, images)
-    for draw in samplers.values():
-        for seed in seeds:
-            torch.manual_seed(seed)
-            some = draw(len(images))
-            found.append([*scores(some).values(), readable_share(classifier, some)])
-    return torch.tensor(found).view(len(samplers), len(seeds), 4)
-
-
-def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dict[str, float]:
-    """How copies of colour pictures look beside them, float (N, 3, H, W) both, in five numbers.
-
-    "PSNR, dB"; "fine detail, %", the copies' energy in waves shorter than four pixels as a share of
-    the pictures'; "error in it, %", the energy there of the difference, above 100 where blanks would
-    err less; "perceptual distance" and "Fréchet distance" in the activations of `network`.
-    """
-    pairs = zip(pictures.split(500), copies.split(500), strict=True)
-    with torch.no_grad():
-        apart = torch.cat([perceptual_distance(network, *pair) for pair in pairs])
-    limit = pictures.shape[-1] // 4  # cycles an image, of waves four pixels long
-    real, fine, off = (high_energy(x, limit) for x in (pictures, copies, copies - pictures))
-    features = [over(network.features, images) for images in (pictures, copies)]
-    return {
-        "PSNR, dB": decibels(copies, pictures).mean().item(),
-        "fine detail, %": 100 * fine / real,
-        "error in it, %": 100 * off / real,
-        "perceptual distance": apart.mean().item(),
-        "Fréchet distance": frechet_distance(*features),
-    }
 
 
 def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -192,7 +111,7 @@ def separable(codes: torch.Tensor, samples: torch.Tensor, seed: int = 0) -> floa
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    codes, samples = checked(codes, samples)
+    codes, samples = features_of(codes, samples)
     if len(codes) != len(samples):
         raise ValueError(
             f"{len(codes)} codes against {len(samples)} samples: pass as many of each."
@@ -210,7 +129,7 @@ def both(codes: torch.Tensor, samples: torch.Tensor) -> tuple:
     return torch.cat([codes, samples]).numpy(), [0] * len(codes) + [1] * len(samples)
 
 
-def checked(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def features_of(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Two sets of features in double precision on the CPU, or a ValueError."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(

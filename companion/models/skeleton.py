@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from companion.models.likelihoods import squared_error
+
 
 class Encoder(nn.Sequential):
     """Pixels to numbers: (B, channels, size, size) -> (B, outputs).
@@ -48,7 +50,7 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(x))
 
     def loss(self, x):
-        recon = (self(x) - x).square().flatten(1).sum(1)  # (B,) squared error of each image
+        recon = squared_error(x, self(x))  # (B,) of each image
         return {"loss": recon.mean()}
 
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, Ellipse, Rectangle
 from companion.data import tile
 from companion.metrics import plane_of
 from companion.show.pixels import map_picture
-from companion.show.plotting import COLOURS, WIDE, apart
+from companion.show.plotting import COLOURS, WIDE, pushed_apart
 
 
 def latent_map(
@@ -51,43 +51,6 @@ def latent_map(
     plt.show()
 
 
-@torch.no_grad()
-def posterior(
-    log_joint: Callable, ellipses: dict[str, torch.Tensor], image: torch.Tensor, title: str = ""
-) -> None:
-    """A true posterior in the plane, shaded, under Gaussians that stand for it, beside its image.
-
-    log_joint: codes (G, 2) -> log p(x, z) (G,), up to a constant. ellipses: {name: mean and
-    log-variance (2, 2)}, each drawn at two standard deviations.
-    """
-    means, spreads = (torch.stack([e[k] for e in ellipses.values()]) for k in (0, 1))
-    reach = 4 * (spreads / 2).exp()  # (K, 2)
-    low, high = (means - reach).amin(0), (means + reach).amax(0)
-    across, up = torch.lerp(low, high, torch.linspace(0, 1, 80)[:, None].to(low)).T
-    density = log_joint(plane_of(across, up)).view(80, 80)
-    _, (axis, beside) = plt.subplots(1, 2, figsize=(7, 4), width_ratios=(3, 1))
-    ends = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
-    axis.imshow((density - density.max()).exp().cpu(), "Greys", extent=ends, aspect="auto")
-    for (name, (mean, log_var)), colour in zip(
-        ellipses.items(), COLOURS[5:4:-1] + COLOURS[:1], strict=True
-    ):
-        axis.add_patch(
-            Ellipse(
-                mean.tolist(),
-                *(4 * (log_var / 2).exp()).tolist(),
-                fill=False,
-                ec=colour,
-                lw=2,
-                label=name,
-            )
-        )
-    axis.legend()
-    axis.set(xlabel="latent axis 1", ylabel="latent axis 2", title=title)
-    beside.imshow(tile(image[None, None]), vmin=0, vmax=255)
-    beside.axis("off")
-    plt.show()
-
-
 def dots(axis, codes, labels, ends, title: str, size: float = 2) -> None:
     """Codes (N, 2) between `ends` (2, 2), coloured by class, each class named at its median there."""
     inside = ((codes.cpu() >= ends[0]) & (codes.cpu() <= ends[1])).all(1)
@@ -98,20 +61,20 @@ def dots(axis, codes, labels, ends, title: str, size: float = 2) -> None:
     digits = digits[counts >= 0.02 * len(classes)]  # a few strays get no name
     middles = np.stack([np.median(places[classes == digit], axis=0) for digit in digits])
     room = 0.11 * np.array([right - left, high - low])
-    for digit, place in zip(digits, apart(middles, room), strict=True):
+    for digit, place in zip(digits, pushed_apart(middles, room), strict=True):
         box = {"facecolor": "white", "edgecolor": COLOURS[digit], "boxstyle": "circle,pad=0.15"}
         axis.annotate(str(digit), place, ha="center", va="center", bbox=box)
     axis.set(xlim=(left, right), ylim=(low, high), title=title, xlabel="latent axis 1")
 
 
-def film(steps: Sequence[int], codes: torch.Tensor, planes: torch.Tensor, labels) -> dict:
+def film(steps: Sequence[int], formed: dict[str, torch.Tensor], labels) -> dict:
     """{step: (map, plane)}, uint8 (S, S, 3) each, of a latent space that forms.
 
-    codes (T, N, 2) and planes (T, side², C, H, W) as `metrics.latent_film` gives them; each map has
-    the scale of its own moment.
+    formed: at each step the "codes" (T, N, 2) of images and the "planes" (T, side², C, H, W) that a grid
+    of codes decodes to; each map has the scale of its own moment.
     """
-    pictures, side = {}, round(planes.shape[1] ** 0.5)
-    for step, code, plane in zip(steps, codes, planes, strict=True):
+    pictures, side = {}, round(formed["planes"].shape[1] ** 0.5)
+    for step, code, plane in zip(steps, formed["codes"].float(), formed["planes"], strict=True):
         picture = tile(plane.unflatten(0, (side, side)), gap=0)
         picture = np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture
         ends = code.quantile(0.01, 0), code.quantile(0.99, 0)
@@ -119,7 +82,7 @@ def film(steps: Sequence[int], codes: torch.Tensor, planes: torch.Tensor, labels
     return pictures
 
 
-def moments(pictures: dict, steps: Sequence[int], title: str = "") -> None:
+def film_strip(pictures: dict, steps: Sequence[int], title: str = "") -> None:
     """Some moments of a `film` side by side: the codes above, the decoded plane below."""
     figure, axes = plt.subplots(2, len(steps), figsize=(WIDE, 0.7 + 2 * WIDE / len(steps)))
     for (above, below), step in zip(axes.T, steps, strict=True):

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from companion.show.plotting import COLOURS
 
 DECODED, PAGE = 224, 800  # pixels on the page: a picture's height, and the width there is
+
+
 FONT = ImageFont.load_default(14)
 
 
@@ -58,24 +60,6 @@ def map_picture(
 BAR = 224  # the side of the bar picture in pixels
 
 
-def bars(logits: np.ndarray) -> np.ndarray:
-    """Logits before and after (2, 10) as pairs of bars, zero in the middle: (BAR, BAR, 3) uint8."""
-    pitch = BAR // 10
-    page = Image.new("RGB", (BAR, BAR), "white")
-    ImageDraw.Draw(page).text((2, 0), "logits", fill="black")
-    for digit in range(10):
-        ImageDraw.Draw(page).text((digit * pitch + 8, BAR - 12), str(digit), fill="black")
-    picture = np.array(page)
-    unit = (BAR // 2 - 14) / max(20.0, np.abs(logits).max())
-    for digit in range(10):
-        for row, colour in enumerate(((190, 190, 190), (0, 114, 178))):
-            end = BAR // 2 - round(float(logits[row, digit]) * unit)
-            top, bottom = sorted((end, BAR // 2))
-            left = digit * pitch + 3 + row * (pitch // 2 - 2)
-            picture[top : bottom + 1, left : left + pitch // 2 - 3] = colour
-    return picture
-
-
 def beside(image: np.ndarray, chart: np.ndarray) -> np.ndarray:
     """A grey image (H, W) enlarged to the height of a colour chart and put to its left."""
     zoom = max(1, len(chart) // len(image))
@@ -97,59 +81,6 @@ def bar_chart(values: list[float], top: float) -> np.ndarray:
         )
         pen.text((pitch * (place + 0.5), BAR - 2), str(place + 1), "black", FONT, anchor="mb")
     return np.array(page)
-
-
-def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndarray:
-    """The plane cut into the cells of code vectors (K, 2), points (N, 2) as dots: (side, side, 3) uint8.
-
-    A cell is what lies nearer its code than any other; each code is a white square with a black rim.
-    """
-    points, codes = points.cpu(), codes.cpu()
-    low, high = points.quantile(0.005, 0), points.quantile(0.995, 0)
-    across, up = (torch.linspace(low[i], high[i], side) for i in (0, 1))
-    grid = torch.stack(torch.meshgrid(up.flip(0), across, indexing="ij")[::-1], -1)  # (S, S, 2)
-    nearest = torch.cdist(grid.view(-1, 2), codes).argmin(1).view(side, side)
-    picture = palette(COLOURS)[nearest.numpy() % len(COLOURS)] // 3 + 170
-    place = lambda at: ((at - low) / (high - low) * (side - 1)).round().long()
-    dots = place(points)
-    column, row = dots[((dots >= 0) & (dots < side)).all(1)].T.numpy()
-    picture[side - 1 - row, column] = 90
-    for column, row in place(codes).clamp(3, side - 4).tolist():
-        top = side - 1 - row
-        picture[top - 3 : top + 4, column - 3 : column + 4] = 0
-        picture[top - 2 : top + 3, column - 2 : column + 3] = 255
-    return picture.astype(np.uint8)
-
-
-def arrow_picture(
-    starts: torch.Tensor, steps: torch.Tensor, points: torch.Tensor, reach: float, side: int = 300
-) -> np.ndarray:
-    """Arrows (P, 2) from places (P, 2) on white, with points (K, 2) as dots: (side, side, 3) uint8.
-
-    The square reaches from -reach to reach on both axes, axis 2 upwards; an arrow ends in a dot.
-    """
-    page = Image.new("RGB", (side, side), "white")
-    pen = ImageDraw.Draw(page)
-    flip = torch.tensor([1.0, -1.0])
-    place = lambda x: ((x.cpu() * flip / reach + 1) * (side - 1) / 2).tolist()
-    for x, y in place(points):
-        pen.ellipse((x - 2, y - 2, x + 2, y + 2), COLOURS[1])
-    for start, end in zip(place(starts), place(starts + steps), strict=True):
-        pen.line((*start, *end), COLOURS[0])
-        pen.ellipse((end[0] - 2, end[1] - 2, end[0] + 2, end[1] + 2), COLOURS[0])
-    return np.array(page)
-
-
-def lit_grid(values: torch.Tensor, columns: int, lit: int, cell: int = 7) -> np.ndarray:
-    """Numbers (K,) as a grid of grey squares, small ones dark, one framed in red: (H, W, 3) uint8."""
-    levels = torch.nn.functional.pad(values, (0, -len(values) % columns), value=values.max().item())
-    grey = 255 * (levels - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
-    grid = grey.view(-1, columns).byte().cpu().numpy().repeat(cell, 0).repeat(cell, 1)
-    picture = np.stack([grid] * 3, -1)
-    top, left = cell * (lit // columns), cell * (lit % columns)
-    red = picture[top : top + cell, left : left + cell]
-    red[:] = (213, 94, 0)
-    return picture
 
 
 def palette(colours: Sequence[str]) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Static pictures for the page and for print. Every function draws and returns None."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.ticker import LogLocator
+from PIL import Image
 
 from companion.data import tile
 from companion.metrics import effects, traversal
@@ -27,6 +29,11 @@ plt.rcParams |= {
     "image.cmap": "gray",
     "legend.frameon": False,
 }
+
+
+def skeleton(section: str) -> Image.Image:
+    """The chapter's picture, one encoder, code and decoder, with the constraint of `section` in colour."""
+    return Image.open(Path(__file__).parent / "skeletons" / f"{section}.png")
 
 
 def strip(
@@ -86,15 +93,6 @@ def traversals(
     strip(rows, columns=[f"{s:+.1f} σ" for s in sigmas], title=title)
 
 
-@torch.no_grad()
-def prior_traversals(decode: Callable, kl: torch.Tensor, count: int = 4, title="") -> None:
-    """The `count` axes with the most nats `kl` (M,), a row each, from -3 to 3, the others at 0."""
-    rows = {}
-    for axis in kl.argsort(descending=True)[:count].tolist():
-        rows[f"axis {axis + 1}, {kl[axis]:.1f} nats"] = decode(traversal(axis, 0 * kl))
-    strip(rows, title=title, height=0.7)
-
-
 def history(past: History, unit: str = "", title: str = "") -> None:
     """Every term of the loss in a panel of its own: each step as a thin line, each epoch's mean on it.
 
@@ -136,7 +134,9 @@ def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) 
     axis.minorticks_off()
     last = [line.get_ydata()[-1] for line in axis.lines]
     ends = axis.transData.transform([(x[-1], value) for value in last])  # (K, 2)
-    places = apart(ends, np.array([1, 13]) * axis.figure.dpi / 72)  # 13 points: a line of text
+    places = pushed_apart(
+        ends, np.array([1, 13]) * axis.figure.dpi / 72
+    )  # 13 points: a line of text
     for name, line, end, place in zip(lines, axis.lines, ends, places, strict=True):
         axis.annotate(
             name, (x[-1], line.get_ydata()[-1]), color=line.get_color(), va="center",
@@ -146,7 +146,7 @@ def curves(x, lines: dict[str, list[float]], xlabel: str, ylabel: str, **scale) 
     plt.show()
 
 
-def apart(places: np.ndarray, room: np.ndarray) -> np.ndarray:
+def pushed_apart(places: np.ndarray, room: np.ndarray) -> np.ndarray:
     """Places (K, 2) pushed from each other until none lies in another's ellipse of radii `room`."""
     places = places / room
     for _ in range(100):
@@ -155,22 +155,6 @@ def apart(places: np.ndarray, room: np.ndarray) -> np.ndarray:
         push = np.clip(1 - distance, 0, None) / distance / 2
         places = places + (push[:, :, None] * between).sum(1)
     return places * room
-
-
-def arrows(
-    places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Tensor, title: str = ""
-) -> None:
-    """Arrow fields (P, 2) at the same places (P, 2), side by side at one scale, with data as dots."""
-    figure, axes = plt.subplots(
-        1, len(fields), figsize=(WIDE, 0.5 + WIDE / len(fields)), sharey=True
-    )
-    for axis, (name, field) in zip(np.atleast_1d(axes), fields.items(), strict=True):
-        axis.plot(*dots.cpu().T, ".", color=COLOURS[1], markersize=4)
-        axis.quiver(*places.cpu().T, *field.cpu().T, angles="xy", scale_units="xy", scale=1)
-        axis.set(title=name, aspect="equal", xlabel="axis 1 of the plane")
-    np.atleast_1d(axes)[0].set_ylabel("axis 2 of the plane")
-    figure.suptitle(title)
-    plt.show()
 
 
 def frontier(lines: dict[str, list], xlabel: str, ylabel: str, **scale) -> None:
@@ -198,24 +182,3 @@ def bars(quantities: dict[str, dict], title: str = "", digits: int = 1) -> None:
     axes[0, 0].invert_yaxis()  # the first name on top
     figure.suptitle(title)
     plt.show()
-
-
-def columns(values, xlabel: str, ylabel: str, title: str = "") -> None:
-    """Numbers as columns, the first at 1."""
-    _, axis = plt.subplots(figsize=(6, 2.8))
-    axis.bar(range(1, len(values) + 1), values)
-    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    plt.show()
-
-
-def known_factors(render: Callable, sizes: dict[str, int], steps: int = 6, title: str = "") -> None:
-    """One known factor {name: number of values} changes in each row, the others at their middle.
-
-    render: values (B, F) int64 -> images (B, C, H, W).
-    """
-    rows = {}
-    for place, (name, size) in enumerate(sizes.items()):
-        values = torch.tensor([size // 2 for size in sizes.values()]).repeat(steps, 1)  # (steps, F)
-        values[:, place] = torch.linspace(0, size - 1, steps).long()
-        rows[name] = render(values)
-    strip(rows, title=title)

@@ -1,25 +1,9 @@
-"""The loop and what stands round it: several processes, checkpoints, unfinished runs."""
+"""The loop and what stands round it: players, several processes, what is kept."""
 
-from companion.training.checkpoints import fit_or_load, gpu_tier
+# ruff: noqa: F401, I001 - what is imported here is what the package offers
 from companion.training.checks import TrainingError
-from companion.training.family import fit_each
 from companion.training.history import History
+from companion.training.kept import CheckpointError, fit_each, fit_or_load, forget, gpu_tier
+from companion.training.kept import measure_or_load
 from companion.training.loop import fit
-from companion.training.measures import fit_and_measure, measure_or_load, measured_by_seed
-from companion.training.notes import CheckpointError, forget
 from companion.training.players import Player
-
-__all__ = [
-    "CheckpointError",
-    "History",
-    "Player",
-    "TrainingError",
-    "fit",
-    "fit_and_measure",
-    "fit_each",
-    "fit_or_load",
-    "forget",
-    "gpu_tier",
-    "measure_or_load",
-    "measured_by_seed",
-]

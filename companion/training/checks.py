@@ -1,18 +1,49 @@
 """What `fit` can train, checked before it starts: each fault is one sentence with its mend."""
 
+import inspect
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from companion.data import Images, Indexed, parts_of
 
 KINDS = (torch.uint8, torch.float32, torch.int64)  # pixels, numbers, tokens
+WHOLE = {"epochs", "batch", "seed"}  # settings of `fit` that count something
 
 
 class TrainingError(RuntimeError):
     """Training cannot start or go on; the message names the cause and the mend."""
+
+
+class DivergenceError(TrainingError):
+    """A term of the loss stopped being finite, or too many steps were skipped."""
+
+
+def plain(**settings) -> dict:
+    """Settings of `fit` as Python's numbers, NumPy's and tensors' too, each in its range."""
+    for name, value in settings.items():
+        value = value.item() if getattr(value, "ndim", None) == 0 else value
+        kind = int if name in WHOLE else int | float
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise TrainingError(f"{name}={value!r}: choose a {'whole ' * (kind is int)}number.")
+        settings[name] = value
+    number = lambda name, fine: settings.get(name, fine)
+    if number("epochs", 1) < 1:
+        raise TrainingError(f"epochs={settings['epochs']}: choose a whole number, 1 or more.")
+    if not (math.isfinite(number("lr", 1)) and number("lr", 1) > 0):
+        raise TrainingError(f"lr={settings['lr']}: choose a learning rate above 0, such as 2e-3.")
+    if not 0 <= number("average", 0) < 1:
+        raise TrainingError(
+            f"average={settings['average']}: choose 0 (none) to below 1, such as 0.999."
+        )
+    if number("skip", 0) and not number("skip", 0) > 1:
+        raise TrainingError(
+            f"skip={settings['skip']}: choose 0 (none) or above 1, such as 5 medians."
+        )
+    return settings
 
 
 def training_parts(data, batch: int, labels: bool = False) -> tuple:
@@ -32,6 +63,8 @@ def training_parts(data, batch: int, labels: bool = False) -> tuple:
             raise TrainingError(
                 f"data lies on {parts[0].device} and {part.device}: move it to one device."
             )
+        if getattr(part, "requires_grad", False):
+            raise TrainingError("data carries the graph of what made it: pass data.detach().")
     if not len(parts[0]):
         raise TrainingError("data has no items: nothing to learn from.")
     check_items(parts[0])
@@ -43,7 +76,7 @@ def training_parts(data, batch: int, labels: bool = False) -> tuple:
 
 
 def check_items(part) -> None:
-    """A dtype that a batch can have, and no NaN (of indexed items the first is looked at)."""
+    """A dtype that a batch can have, no NaN, pixels in their range (of indexed items the first)."""
     items = part[torch.zeros(1, dtype=torch.long, device=part.device)]
     if items.dtype not in KINDS:
         raise TrainingError(
@@ -55,18 +88,29 @@ def check_items(part) -> None:
         raise TrainingError(
             f"data is NaN or infinite, first in item {first}: leave such items out."
         )
+    if isinstance(part, torch.Tensor):
+        check_range(items)
 
 
-def check_settings(epochs: int, lr: float, average: float, skip: float) -> None:
-    """The settings that `fit` takes, each in its range."""
-    if not isinstance(epochs, int) or epochs < 1:
-        raise TrainingError(f"epochs={epochs}: choose a whole number, 1 or more.")
-    if not (math.isfinite(lr) and lr > 0):
-        raise TrainingError(f"lr={lr}: choose a learning rate above 0, such as 2e-3.")
-    if not 0 <= average < 1:
-        raise TrainingError(f"average={average}: choose 0 (none) to below 1, such as 0.999.")
-    if skip and not skip > 1:
-        raise TrainingError(f"skip={skip}: choose 0 (none) or above 1, such as 5 medians.")
+def check_range(items: torch.Tensor) -> None:
+    """Pixels fill 0…255 as uint8 and lie in [0, 1] as floats; codes and activations lie anywhere.
+
+    Floats are taken for pixels where they have the shape of pictures: (N, 1 or 3, H, W), 16 a side or more.
+    """
+    if items.dtype == torch.uint8 and 0 < items.max() <= 1:
+        raise TrainingError(
+            "data is uint8 from 0 to 1, which is black: pixels fill 0 to 255, so multiply by 255, "
+            "or pass .float()."
+        )
+    pictures = items.ndim == 4 and items.shape[1] in (1, 3) and min(items.shape[2:]) >= 16
+    if not (pictures and items.is_floating_point()):
+        return
+    low, high = items.min().item(), items.max().item()
+    if low < -0.5 or high > 1.5:
+        raise TrainingError(
+            f"data are pixels from {low:.3g} to {high:.3g}: float pixels lie in [0, 1], so divide by "
+            "255, or take (x + 1) / 2; what is no picture is passed as rows, by .flatten(1)."
+        )
 
 
 def check_moments(moments: Sequence[int], watch, total: int) -> None:
@@ -77,19 +121,29 @@ def check_moments(moments: Sequence[int], watch, total: int) -> None:
         raise TrainingError(f"moment {outside[0]} is not within the run's {total} steps.")
 
 
-def check_model(model: nn.Module, players: dict) -> None:
-    """Each player has its loss, and parameters that can learn."""
+def check_model(model: nn.Module, players: dict, parts: int = 1) -> None:
+    """Each player has its loss, which takes a batch of so many parts, and parameters that can learn."""
     kind = type(model).__name__
     for name, parameters in players.items():
-        if not callable(getattr(model, name, None)):
+        loss = getattr(model, name, None)
+        if not callable(loss):
             raise TrainingError(
                 f'{kind} has no method {name}(x): write it, returning {{"loss": …}}.'
             )
+        try:
+            inspect.signature(loss).bind(*range(parts))
+        except TypeError:
+            raise TrainingError(
+                f"{name}{inspect.signature(loss)} does not take a batch of {parts} part"
+                f"{'s' * (parts > 1)}, which data has: images alone are passed as one tensor."
+            ) from None
         if not parameters:
             raise TrainingError(
                 f"{kind} has no parameters to train by {name}: keep layers as attributes, lists of "
                 "them in nn.ModuleList."
             )
+        if any(isinstance(p, UninitializedParameter) for p in parameters):
+            raise TrainingError(f"{kind} has lazy layers: call it once on a batch before training.")
         if not any(parameter.requires_grad for parameter in parameters):
             raise TrainingError(
                 f"all parameters that {name} trains are frozen: .requires_grad_(True) on those that "
@@ -100,29 +154,37 @@ def check_model(model: nn.Module, players: dict) -> None:
 def loss_of(losses: nn.Module, name: str, x: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """The named loss of a batch; a batch that does not fit the model is named with its shape."""
     try:
-        return checked(losses(name, *x))
+        terms = losses(name, *x)
     except (RuntimeError, ValueError) as error:
         text = str(error)
         if isinstance(error, TrainingError) or "out of memory" in text or "captur" in text:
             raise
+        if "same device" in text:
+            raise TrainingError(
+                f"{name}(x) reads a tensor that is no part of its model: register_buffer(NAME, tensor, "
+                "persistent=False) makes it one, a constant that moves with the model."
+            ) from error
         shapes = " and ".join(f"{tuple(part.shape)} {part.dtype}" for part in x)
-        raise TrainingError(
-            f"{name}(x) failed on a batch of {shapes} ({text}): "
-            "check the size, channels and dtype of the images."
-        ) from error
-
-
-def checked(terms: dict) -> dict[str, torch.Tensor]:
-    """The terms of a loss, or a TrainingError that says what `loss` should have returned."""
+        raise TrainingError(f"{name}(x) failed on a batch of {shapes}: {text}") from error
     if not isinstance(terms, dict) or "loss" not in terms:
         raise TrainingError('loss(x) must return a dict with the key "loss": {"loss": ..., ...}.')
-    for name, term in terms.items():
-        if not isinstance(term, torch.Tensor) or term.ndim:
-            shape = getattr(term, "shape", type(term).__name__)
-            raise TrainingError(f'term "{name}" is {shape}, no scalar tensor: .mean() the batch.')
+    for term, value in terms.items():
+        if not isinstance(value, torch.Tensor) or value.ndim:
+            shape = getattr(value, "shape", type(value).__name__)
+            raise TrainingError(f'term "{term}" is {shape}, no scalar tensor: .mean() the batch.')
     if not terms["loss"].requires_grad:
         raise TrainingError(
             "the loss depends on no parameter that can learn: it must reach those of `self`, and "
             "not under no_grad() or detach()."
         )
     return terms
+
+
+def explained(error: RuntimeError) -> RuntimeError:
+    """What a step says of itself in torch's words, as a sentence where a reader can mend it."""
+    if "backward through the graph a second time" in str(error):
+        return TrainingError(
+            "a step reaches back into the one before: the model keeps a tensor with its graph, so "
+            ".detach() what is stored in a buffer."
+        )
+    return error

@@ -6,7 +6,6 @@ pixels and axes and averaged over the batch. "loss" is what is minimised.
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,7 +18,6 @@ from companion.training.hardware import channels_last, machine, move, uses_bfloa
 from companion.training.history import History, announce, fault_of, gathered, record
 from companion.training.parallel import OTHER_STOPPED, losses_of, processes
 from companion.training.players import Turn, players_of
-from companion.training.resume import keep, restore
 from companion.training.schedule import clocks_of, look, set_clocks
 
 
@@ -27,8 +25,7 @@ def fit(
     model: nn.Module, data: Images | Indexed | torch.Tensor | tuple, *, epochs: int,
     batch: int = 256, lr: float = 2e-3, weight_decay: float = 0.01, seed: int = 0,
     precision: str = "auto", labels: bool = False, average: float = 0.0, skip: float = 0.0,
-    moments: Sequence[int] = (), watch: Callable | None = None, bar: bool = True,
-    resume: Path | None = None,
+    moments: Sequence[int] = (), watch: Callable | None = None, bar: bool = True, resume=None,
 ) -> History:  # fmt: skip
     """Train `model` in place with AdamW; the history. Ctrl-C ends it early, safely.
 
@@ -45,19 +42,22 @@ def fit(
     skip: leave out a step whose gradient is so many times longer than the median of the last 100;
         with either of these two, steps whose gradient is not finite are left out, and counted.
     moments, watch: after so many steps (0: before the first), `watch(step, model)` is called.
-    resume: a file that keeps the state of an unfinished run, and from which it goes on.
-    Raises TrainingError for unusable data or losses, when a term stops being finite, and when more
-    than 1 % of the steps are left out; the model then holds its weights from before that epoch.
+    resume: the kept state of an unfinished run, from which it goes on (`kept.Unfinished`).
+    Raises TrainingError for unusable data or losses; DivergenceError when a term stops being finite or
+    more than 1 % of the steps are left out: the model holds its weights from before that epoch.
     """
-    checks.check_settings(epochs, lr, average, skip)
+    epochs, batch, seed, *own = checks.plain(
+        epochs=epochs, batch=batch, seed=seed,
+        lr=lr, weight_decay=weight_decay, average=average, skip=skip,
+    ).values()  # fmt: skip
     parts = checks.training_parts(data, batch, labels)
     device, steps = parts[0].device, len(parts[0]) // batch  # the last, smaller batch is left out
     total = epochs * steps
     checks.check_moments(moments, watch, total)
     rank, world = processes(batch, device)
-    players = players_of(move(model, device).train())
-    own = {"lr": lr, "weight_decay": weight_decay, "average": average, "skip": skip}
-    turns = [Turn(name, player, **own) for name, player in players.items()]
+    players = players_of(model, len(parts))
+    move(model, device).train()
+    turns = [Turn(name, player, *own) for name, player in players.items()]
     losses, low = losses_of(model, world, len(turns)), uses_bfloat16(precision, device)
     clocks = clocks_of(model)
 
@@ -79,7 +79,7 @@ def fit(
     with torch.random.fork_rng(gpus), tqdm(total=total, disable=silent, leave=False) as line:
         torch.manual_seed(seed)
         try:
-            first = restore(resume, model, turns, history)
+            first = resume.restore(model, turns, history) if resume else 0
             look(model, watch, 0, moments if first == 0 else ())
             for epoch in range(first, epochs):
                 before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -94,22 +94,25 @@ def fit(
                     if line.n in (5, 15):
                         announce(line)
                     look(model, watch, done + 1, moments)
-                if fault := fault_of(table := gathered(rows, world), history, epoch * steps, lr):
+                if fault := fault_of(
+                    table := gathered(rows, world), history, epoch * steps, own[0]
+                ):
                     model.load_state_dict(before)
-                    raise checks.TrainingError(fault)
+                    raise checks.DivergenceError(fault)
                 record(history, table)
                 rows = []
                 line.set_postfix({name: f"{past[-1]:.4g}" for name, past in history.terms.items()})
-                keep(resume, model, turns, history, epoch + 1, rank)
+                if resume and rank == 0:
+                    resume.keep(model, turns, history, epoch + 1)
         except KeyboardInterrupt:
             history.interrupted = True
             record(history, gathered(rows))
             done = epoch * steps + len(rows)
             print(f"Stopped after step {done} of {total}: the model is usable as it is.")
         except RuntimeError as error:
-            if world == 1 or isinstance(error, checks.TrainingError):
-                raise
-            raise checks.TrainingError(OTHER_STOPPED) from error
+            if world > 1 and not isinstance(error, checks.TrainingError):
+                raise checks.TrainingError(OTHER_STOPPED) from error
+            raise checks.explained(error) from error.__cause__
         finally:
             model.eval()
     for turn in turns:

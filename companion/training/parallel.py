@@ -1,6 +1,7 @@
 """Several processes that train one model together, as `torchrun` starts them."""
 
 import atexit
+import contextlib
 import os
 import signal
 from datetime import timedelta
@@ -43,6 +44,17 @@ def processes(batch: int, device: torch.device) -> tuple[int, int]:
         # At exit, or its threads may abort a process that had finished.
         atexit.register(torch.distributed.destroy_process_group)
     return torch.distributed.get_rank(), world
+
+
+@contextlib.contextmanager
+def alone():
+    """What runs in here trains by itself, in every process of a run, as if no other were about."""
+    world = os.environ.pop("WORLD_SIZE", None)
+    try:
+        yield
+    finally:
+        if world is not None:
+            os.environ["WORLD_SIZE"] = world
 
 
 def other_stopped(*_) -> None:

@@ -1,10 +1,10 @@
-"""The network that 31.1 puts its shortcuts into: pictures to a grid of codes and back."""
+"""What notebook 31.1 alone uses: the network that it puts DC-AE's shortcuts into."""
 
 from itertools import pairwise
 
 from torch import nn
 
-from companion.models.skeleton import Autoencoder
+from companion.models import Autoencoder
 
 
 class Block(nn.Module):

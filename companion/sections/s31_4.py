@@ -1,15 +1,32 @@
-"""Five scores of a code against known factors: codes (N, M), factors (N, F) whole numbers from 0.
+"""What notebook 31.4 alone uses: five scores of disentanglement, the parts of the KL, what a code is worth.
 
-Each is 1 for a code that names every factor on an axis of its own, in theory; what an oracle reaches
-on dSprites is less (the notebook measures it). Protocols as in Locatello et al. 2019, the votes taken
-from the N items given. All are deterministic for one seed. ValueError for a code of one axis, too few
-items, or codes that are not finite.
+The scores take codes (N, M) and factors (N, F), whole numbers from 0. Each is 1 for a code that names
+every factor on an axis of its own, in theory; what an oracle reaches on dSprites is less (the notebook
+measures it). Protocols as in Locatello et al. 2019, the votes taken from the N items given. All are
+deterministic for one seed. ValueError for a code of one axis, too few items, or codes that are not
+finite.
 """
 
+import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+
+from companion.data import tile
+from companion.metrics import (
+    active_units,
+    gaussian_log_weights,
+    importance_weighted,
+    mutual_information,
+    one_draw_each,
+    traversal,
+)
+from companion.models import gaussian_kl
+from companion.show.panel import Choice, Panel, Slider
+from companion.show.plotting import strip
 
 BINS, VOTE, SILENT = 20, 64, 0.05  # of a histogram; images a vote; σ below which an axis has no say
 
@@ -32,7 +49,7 @@ def information_shares(
     codes: torch.Tensor, factors: torch.Tensor, bins: int = BINS
 ) -> torch.Tensor:
     """I(z_j; v_k) / H(v_k), each axis in `bins` equal bins from its least to its largest value: (M, F)."""
-    codes, factors = checked(codes, factors)
+    codes, factors = as_pairs(codes, factors)
     low, high = codes.min(0).values, codes.max(0).values
     places = ((codes - low) / (high - low).clamp(min=1e-12) * bins).long().clamp(max=bins - 1)
     shares = torch.zeros(codes.shape[1], factors.shape[1], dtype=torch.float64)
@@ -59,7 +76,7 @@ def beta_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> float:
     """
     from sklearn.linear_model import LogisticRegression  # scikit-learn is slow to import
 
-    codes, factors = checked(codes, factors)
+    codes, factors = as_pairs(codes, factors)
     draw, points, shared = torch.Generator().manual_seed(seed), [], []
     for k, factor in enumerate(factors.T):
         count = -(-3 * votes // (2 * factors.shape[1]))
@@ -82,7 +99,7 @@ def factor_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> floa
     stands for the factor that most of its votes came from. Axes with σ below .05 have no vote; where
     none has, the score is that of a guess.
     """
-    codes, factors = checked(codes, factors)
+    codes, factors = as_pairs(codes, factors)
     spread, count = codes.std(0), factors.shape[1]
     axes = (spread >= SILENT).nonzero()[:, 0]
     if not len(axes):
@@ -107,7 +124,7 @@ def dci(codes, factors, train: int = 10_000, seed: int = 0, trees: int = 10) -> 
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    codes, factors = checked(codes, factors)
+    codes, factors = as_pairs(codes, factors)
     columns = []
     for factor in factors[:train].T:
         leaf = max(1, min(20, len(factor) // 100))  # the fewest items of a leaf
@@ -128,7 +145,7 @@ def sap(codes, factors, train: int = 10_000) -> float:
     """
     from sklearn.svm import LinearSVC
 
-    codes, factors = checked(codes, factors)
+    codes, factors = as_pairs(codes, factors)
     train = min(train, 2 * len(codes) // 3)
     right = torch.zeros(codes.shape[1], factors.shape[1])
     for j, k in np.ndindex(*right.shape):
@@ -173,7 +190,7 @@ def explained_share(grid: torch.Tensor, draws: int = 2000) -> tuple[float, float
     return share(grid).item(), low, high
 
 
-def checked(codes: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def as_pairs(codes: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes in float64 and factors, on the CPU."""
     if codes.ndim != 2 or codes.shape[1] < 2:
         raise ValueError("these scores compare axes: they need codes (N, M) of two axes or more.")
@@ -196,3 +213,131 @@ def like(factor: torch.Tensor, values: torch.Tensor, draw: torch.Generator) -> t
     start = counts.cumsum(0) - counts  # of each value's items in `order`
     dice = torch.rand(values.shape, generator=draw, dtype=torch.float64)
     return order[start[values] + (dice * counts[values]).long()]
+
+
+@torch.no_grad()
+def kl_parts(means: torch.Tensor, log_vars: torch.Tensor, seed: int = 0, batch: int = 50) -> dict:
+    """The mean KL to N(0, I) in three parts, in nats, under Gaussian posteriors (N, M) of N images.
+
+    "mutual information" of image and code, "total correlation" KL(q(z) ‖ Π q(z_j)) of its axes, and
+    "dimension-wise KL" Σ KL(q(z_j) ‖ N(0, 1)) (Chen et al. 2018, eq. 2). q(z) is the exact mixture of
+    all N posteriors, one draw of z for each; the parts add up to those draws' KL.
+    """
+    means, log_vars, noise, z = one_draw_each(means, log_vars, seed)
+    own = (
+        -(noise.square() + log_vars) / 2
+    )  # (N, M) log densities, their constant left out throughout
+    joint, single = [], []
+    for some in z.split(batch):
+        each = -((some[:, None] - means).square() * (-log_vars).exp() + log_vars) / 2  # (B, N, M)
+        joint.append(each.sum(-1).logsumexp(1))
+        single.append(each.logsumexp(1))
+    joint = torch.cat(joint) - math.log(len(z))  # (N,) log q(z)
+    single = torch.cat(single) - math.log(len(z))  # (N, M) log q(z_j)
+    parts = {
+        "mutual information": own.sum(1) - joint,
+        "total correlation": joint - single.sum(1),
+        "dimension-wise KL": (single + z.square() / 2).sum(1),
+    }
+    return {name: part.mean().item() for name, part in parts.items()}
+
+
+@torch.no_grad()
+def code_value(model, x: torch.Tensor, samples: int = 100) -> torch.Tensor:
+    """What a code is worth, in nats an image: (3, B).
+
+    -log p(x) by `samples` importance weights; -log p(x | z) with a code of the image's own; the same
+    with the code of the image beside it, which misleads a decoder that reads its code. model has
+    `posterior(x)`, means and log variances (B, M) each, and `nll(x, z)` (B,).
+    """
+
+    def log_weights(x, count):
+        return gaussian_log_weights(partial(model.nll, x), *model.posterior(x), count)
+
+    mean, log_var = model.posterior(x)
+    z = mean + (log_var / 2).exp() * torch.randn_like(mean)
+    log_p = importance_weighted(log_weights, x, samples).to(z)
+    return torch.stack([-log_p, model.nll(x, z), model.nll(x, z.roll(1, 0))])
+
+
+@torch.no_grad()
+def latent_use(means: torch.Tensor, log_vars: torch.Tensor) -> dict[str, float]:
+    """What Gaussian posteriors (N, M) hold: "KL, nats", "mutual information, nats", "active units".
+
+    Over N images, N of 2,000 or more: the mutual information cannot exceed log N.
+    """
+    return {
+        "KL, nats": gaussian_kl(means, log_vars).mean().item(),
+        "mutual information, nats": mutual_information(means, log_vars),
+        "active units": active_units(means),
+    }
+
+
+@torch.no_grad()
+def sample_pixels(logits_of: Callable, dice: torch.Tensor) -> torch.Tensor:
+    """Black-and-white images drawn pixel by pixel, row by row: one pass of the decoder for each.
+
+    logits_of: images so far (B, 1, H, W) -> logits of the same shape, each a function of the pixels
+    before it. dice: uniform numbers of that shape, on the device; with the same dice two samples
+    differ only where their probabilities do.
+    """
+    x = torch.zeros_like(dice)
+    for row in range(x.shape[-2]):
+        for column in range(x.shape[-1]):
+            chance = logits_of(x)[..., row, column].sigmoid()  # (B, 1)
+            x[..., row, column] = (dice[..., row, column] < chance).float()
+    return x
+
+
+@torch.no_grad()
+def prior_traversals(decode: Callable, kl: torch.Tensor, count: int = 4, title="") -> None:
+    """The `count` axes with the most nats `kl` (M,), a row each, from -3 to 3, the others at 0."""
+    rows = {}
+    for axis in kl.argsort(descending=True)[:count].tolist():
+        rows[f"axis {axis + 1}, {kl[axis]:.1f} nats"] = decode(traversal(axis, 0 * kl))
+    strip(rows, title=title, height=0.7)
+
+
+def known_factors(render: Callable, sizes: dict[str, int], steps: int = 6, title: str = "") -> None:
+    """One known factor {name: number of values} changes in each row, the others at their middle.
+
+    render: values (B, F) int64 -> images (B, C, H, W).
+    """
+    rows = {}
+    for place, (name, size) in enumerate(sizes.items()):
+        values = torch.tensor([size // 2 for size in sizes.values()]).repeat(steps, 1)  # (steps, F)
+        values[:, place] = torch.linspace(0, size - 1, steps).long()
+        rows[name] = render(values)
+    strip(rows, title=title)
+
+
+def true_factors(render: Callable, sizes: dict[str, int], text: str = "") -> Panel:
+    """A slider for each known factor {name: number of values}; `render`: values (1, F) -> (1, C, H, W)."""
+
+    def draw(**values):
+        return tile(render(torch.tensor([list(values.values())]))[None]), ""
+
+    controls = {name: Slider(name, 0, size - 1, size // 2, step=1) for name, size in sizes.items()}
+    return Panel(draw, controls, text=text or "A slider for each true factor.")
+
+
+def family_traversals(models: dict, label: str, steps: int = 9) -> Panel:
+    """One axis of one model of a family from -3 to 3: {setting: (decode, KL of each axis (M,))}.
+
+    The second slider goes over the axes, the one with the most nats first; the others stay at 0.
+    """
+    orders = {setting: kl.argsort(descending=True) for setting, (_, kl) in models.items()}
+    count = len(next(iter(orders.values())))
+
+    @torch.no_grad()
+    def draw(setting, rank):
+        decode, kl = models[setting]
+        axis = orders[setting][rank - 1].item()
+        codes = traversal(axis, 0 * kl, steps=steps)
+        return tile(decode(codes)[None]), f"axis {axis + 1}: {kl[axis]:.2f} nats"
+
+    controls = {
+        "setting": Choice(label, {str(setting): setting for setting in models}),
+        "rank": Slider("axis, by its KL", 1, count, 1, step=1),
+    }
+    return Panel(draw, controls, text=f"A slider over {label}, and one over the latent axes.")

@@ -1,0 +1,438 @@
+"""What is kept, so that nothing is trained or measured twice: weights, and numbers that take minutes.
+
+One idea: a file is used while what it was made from still does the same (`mark`). Weights lie in
+NAME.DATASET.safetensors with a note beside them, NAME.DATASET.json; all numbers of a section and a
+dataset in one numbers.DATASET.json. What came with the repository lies in `data/checkpoints`; what is
+trained here in `data/trained`, which goes before it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import nn
+
+from companion.data import Images, Indexed, first_of
+from companion.data.files import DATA, write_atomically
+from companion.training.checks import TrainingError, training_parts
+from companion.training.history import History
+from companion.training.loop import fit
+from companion.training.mark import (
+    SAME,
+    contents,
+    differences,
+    float_copy,
+    loss_with,
+    mark_of,
+    rounded,
+)  # fmt: skip
+from companion.training.schedule import clocks_of
+
+COMMITTED = DATA / "checkpoints"  # only companion.retrain writes here
+TRAINED = Path(os.environ.get("COMPANION_TRAINED", DATA / "trained"))  # yours: ignored by git
+FORMAT = {"format": "companion note 2"}
+EVERY = 20.0  # seconds between two writes of an unfinished run at the least
+
+
+class CheckpointError(RuntimeError):
+    """A kept file cannot be used; the message names it and the mend."""
+
+
+def fit_or_load(
+    name: str, build: Callable, data, *, seed: int = 0, retrain: bool = False, **settings
+) -> tuple[nn.Module, History]:
+    """The model that `build()` makes, trained: kept weights where their mark fits, else by `fit`.
+
+    build: called after torch.manual_seed(seed), such as partial(VAE, 32). settings: as in `fit`, which
+    takes the same seed. What is trained anew is kept among yours, in half precision where that loses
+    nothing; a run that was cut off goes on from its last state, unless `retrain` starts it anew.
+    Raises CheckpointError for a damaged or foreign file, TrainingError for a loss or data that cannot
+    be used.
+    """
+    model, mark = begun(build, data, seed, settings)
+    history, why = (None, "as asked") if retrain else load(name, model, data, mark)
+    if history:
+        print(f"{name}: loaded, trained on {source_of(data)} in {history.duration()}")
+        return model, history
+    print(f"{name}: training on {source_of(data)} ({why})")
+    first, again = (loss_with(model, data, mark["labels"]) for _ in range(2))
+    if abs(first - again) > SAME * abs(first):
+        raise TrainingError(
+            "the loss is another at every call: draw noise from torch's default generator (no numpy, "
+            "no generator of its own), and keep what changes in a buffer."
+        )
+    state = Unfinished(TRAINED / f"{name}.{source_of(data)}.unfinished.pt", mark, anew=retrain)
+    history = fit(model, data, seed=seed, resume=state, **settings)
+    if history.interrupted:
+        print(f"{name}: not saved, because it was interrupted")
+    else:
+        keep_weights(name, model, data, mark, history)
+        state.delete()
+    return model, history
+
+
+def fit_each(
+    name: str, build: Callable, keys: Iterable, data, **settings
+) -> dict[object, nn.Module]:
+    """`fit_or_load` of build(key) for each key, all from one seed: {key: the trained model}.
+
+    name: with a place for the key, "31.1/autoencoder-{}"; spaces in a key become hyphens.
+    """
+    place = lambda key: name.format(str(key).replace(" ", "-"))
+    return {key: fit_or_load(place(key), partial(build, key), data, **settings)[0] for key in keys}
+
+
+def gpu_tier(name: str, build: Callable, data, **settings) -> nn.Module | None:
+    """The larger model, `name`-gpu: loaded where it was committed, trained on a GPU alone, else None."""
+    if torch.cuda.is_available():
+        return fit_or_load(f"{name}-gpu", build, data, **settings)[0]
+    model, mark = begun(build, data, 0, settings)
+    history, why = load(f"{name}-gpu", model, data, mark)
+    loaded = f"loaded, trained on {source_of(data)} in {history.duration()}" if history else None
+    print(f"{name}-gpu: {loaded or f'left out, for it is trained on a GPU only ({why})'}")
+    return model if history else None
+
+
+def measure_or_load(
+    name: str, measure: Callable, model: nn.Module | Callable, data, items=None, *,
+    few: int = 32, seed: int = 0, **settings,
+) -> torch.Tensor | dict[str, torch.Tensor]:  # fmt: skip
+    """measure(model, items), numbers that take minutes, from where they were kept.
+
+    model: trained, or a `build` as `fit_or_load` takes it: what it makes is trained with these
+    settings, measured and not kept; with `moments` among them it is measured after each of these
+    steps, the results stacked, (T, ...). items: a tensor, or a tuple of such, which the measure takes
+    one by one; the test images by default. A measure returns a tensor, or a dict of them. Numbers are
+    used while the weights, or the training's mark, are the same, and the items, and what the measure
+    makes of the first `few` of them.
+    """
+    items = (data.test,) if items is None else items if isinstance(items, tuple) else (items,)
+    if trained := isinstance(model, nn.Module):
+        mark = {"weights": digest(model)}
+    else:
+        model, mark = begun(model, data, seed, settings)
+    moments = settings["moments"] = [int(step) for step in settings.get("moments", ())]
+    glance = [first_of(x, few, getattr(data, "copies", False)) for x in items]
+    mark |= {"moments": moments} | contents(items, of=" measured") | seen(measure, model, glance)
+    entry, why = look_up(name, numbers_files(name, data), data, mark)
+    if entry:
+        if trained:
+            print(f"{name}: loaded, measured before with these weights")
+        return single({key: torch.tensor(v) for key, v in entry["result"].items()})
+    print(f"{name}: {'measuring' if trained else 'training'} on {source_of(data)} ({why})")
+    film, interrupted = [], False
+    if not trained:
+        watch = (lambda _, now: film.append(named(measure(now, *items)))) if moments else None
+        history = fit(model, data, seed=seed, **{"watch": watch} | settings)
+        interrupted = history.interrupted
+    film = film or [named(measure(model, *items))]
+    result = {k: torch.stack([now[k] for now in film]) if moments else film[0][k] for k in film[0]}
+    if interrupted:
+        print(f"{name}: not kept, because training was interrupted")
+    else:
+        keep_numbers(name, data, mark, result)
+    return single(result)
+
+
+def begun(build: Callable, data, seed: int, settings: dict) -> tuple[nn.Module, dict]:
+    """An untrained model, built from a seed, and the mark of its training."""
+    if isinstance(build, nn.Module):
+        raise TrainingError(
+            f"pass what builds the {type(build).__name__}, such as the class or functools.partial("
+            "CLASS, ...), not the model: it begins from a seed."
+        )
+    torch.manual_seed(seed)
+    model = build()
+    return model, mark_of(model, data, seed=seed, **settings)
+
+
+def look_up(name: str, files: list[Path], data, mark: dict) -> tuple[dict | None, str | Path]:
+    """What is kept under a name with this mark: (the entry, its file), or (None, why none fits)."""
+    why = "as asked" if asked("COMPANION_RETRAIN", name) else "nothing is kept"
+    for path in files if why != "as asked" else []:
+        weights = path.with_suffix(".safetensors")
+        if not (path.exists() or weights.exists()):
+            continue
+        content = read(path)
+        entry = content if "mark" in content else content.get(name)
+        if entry is None:
+            continue
+        if "sha256" in entry and entry["sha256"] != sha256(weights.read_bytes()).hexdigest():
+            raise CheckpointError(
+                f"{weights} is not the file that {path.name} describes (its sha256 is another): it was "
+                f"damaged, exchanged, or cut off between two writes: {mend_of(path)}."
+            )
+        moved = differences(entry["mark"], mark, getattr(data, "copies", False))
+        if asked("COMPANION_ACCEPT", name) and path.is_relative_to(COMMITTED):
+            print(f"{name}: accepted, {'; '.join(moved) or 'nothing has moved'}")
+            entry, moved = {k: v for k, v in entry.items() if k != "loss"} | {"mark": mark}, []
+            write(path, entry if "mark" in content else content | {name: entry})
+        if not moved:
+            return entry, path
+        why = ", ".join(moved[:3]) + f" and {len(moved) - 3} more" * (len(moved) > 3)
+    return None, why
+
+
+def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None, str]:
+    """Fill the model with the first weights that fit: (their history, ""), or (None, why none does)."""
+    note, path = look_up(name, weights_files(name, data), data, mark)
+    if note is None:
+        return None, path
+    try:
+        state = safetensors.load(path.with_suffix(".safetensors").read_bytes())
+        model.load_state_dict({key: state[key] for key in model.state_dict()})
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is of another model ({error}): {mend_of(path)}.") from None
+    loss = loss_with(model, data, mark["labels"])
+    if "loss" not in note:  # it was accepted
+        write(path, note | {"loss": loss})
+    elif abs(loss - note["loss"]) > 10 * SAME * abs(note["loss"]):
+        raise CheckpointError(
+            f"{path} describes other weights than lie beside it (loss on the first items "
+            f"{note['loss']:.4g} → {loss:.4g}): {mend_of(path)}."
+        )
+    model.to(training_parts(data, 1)[0].device).eval()
+    for clock in clocks_of(model):
+        clock.fill_(1)
+    return History(**note["history"]), ""
+
+
+def keep_weights(name: str, model: nn.Module, data, mark: dict, history: History) -> None:
+    """Round the trained model where that loses nothing, and write it with its note."""
+    exact = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
+    losses = []
+    for state in (exact, {key: halved(value) for key, value in exact.items()}):
+        model.load_state_dict(state)
+        losses.append(loss_with(model, data, mark["labels"]))
+    if not abs(losses[1] - losses[0]) <= SAME * abs(
+        losses[0]
+    ):  # of a matrix that must be orthogonal
+        model.load_state_dict(state := exact)
+        losses.pop()
+    past = asdict(history) | {"steps": {}}
+    past["terms"] = {key: rounded(values) for key, values in past["terms"].items()}
+    content, path = (
+        safetensors.save(state),
+        weights_files(name, data)[asked("COMPANION_RETRAIN", name)],
+    )
+    note = {
+        "mark": mark,
+        "loss": losses[-1],
+        "history": past,
+        "sha256": sha256(content).hexdigest(),
+    }
+    write(path, FORMAT | note, weights=content)
+
+
+def halved(value: torch.Tensor) -> torch.Tensor:
+    """In half precision, half the room, where a tensor loses less than 5e-4 of itself by it."""
+    half = value.half() if value.is_floating_point() else value
+    off = (half.double() - value.double()).norm()  # infinite or NaN where half cannot hold a number
+    return half if off <= 5e-4 * value.double().norm() else value
+
+
+def keep_numbers(name: str, data, mark: dict, result: dict[str, torch.Tensor]) -> None:
+    """Add a result to the numbers of its section and dataset."""
+    arrays = {key: value.detach().cpu().numpy() for key, value in result.items()}
+    # By way of text: the shortest number that is the same float32, .1 and not .10000000149011612.
+    lists = {
+        k: (v.astype(str).astype(float) if v.dtype.kind == "f" else v).tolist()
+        for k, v in arrays.items()
+    }
+    path = numbers_files(name, data)[asked("COMPANION_RETRAIN", name)]
+    others = read(path) if path.exists() else FORMAT
+    write(path, others | {name: {"mark": mark, "result": lists}})
+
+
+def named(result) -> dict[str, torch.Tensor]:
+    """What a measure returned, as a dict: a lone tensor is called "value"."""
+    return result if isinstance(result, dict) else {"value": result}
+
+
+def single(result: dict[str, torch.Tensor]):
+    """The same, a lone tensor by itself."""
+    return result["value"] if result.keys() == {"value"} else result
+
+
+def seen(measure: Callable, model: nn.Module, few: list[torch.Tensor]) -> dict:
+    """What a measure makes of a few items, on a CPU with seeded dice: mean and standard deviation."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        found = named(measure(float_copy(model).eval(), *few))
+    each = {key: value.detach().double() for key, value in found.items()}
+    return {
+        f"few: {key}": rounded([value.mean().item(), value.std(correction=0).item()])
+        for key, value in each.items()
+    }
+
+
+def digest(model: nn.Module) -> str:
+    """sha256 of a model's weights and kept buffers, in float32."""
+    state = (
+        value.detach().float().cpu().contiguous() for _, value in sorted(model.state_dict().items())
+    )
+    return sha256(b"".join(value.numpy().tobytes() for value in state)).hexdigest()
+
+
+class Unfinished:
+    """The state of a run that is not finished, in one file; `fit` writes it and goes on from it.
+
+    It is read with `weights_only`, which unpickles tensors and numbers and nothing else.
+    """
+
+    def __init__(self, path: Path, mark: dict, anew: bool = False):
+        self.path, self.mark, self.last, self.told = path, mark, monotonic(), False
+        if anew:
+            self.delete()
+
+    def delete(self) -> None:
+        if first_process():
+            self.path.unlink(missing_ok=True)
+
+    def restore(self, model: nn.Module, turns: list, history: History) -> int:
+        """Fill everything from the file, if there is one with the same mark; the epoch to go on with."""
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if differences(state["mark"], self.mark):
+                return 0
+            model.load_state_dict(state["model"])
+            for turn, kept in zip(turns, state["turns"], strict=True):
+                turn.load(kept)
+            for set_dice, dice in zip(DICE[1], state["dice"], strict=False):
+                set_dice(dice)
+            history.terms, history.seconds = state["terms"], state["seconds"]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        except Exception as error:  # of pickles, archives and shapes alike: damaged
+            raise CheckpointError(
+                f"{self.path} is damaged ({error}): delete it to start anew."
+            ) from None
+        print(f"Going on after epoch {state['epoch']}, from {self.path.name}.")
+        return state["epoch"]
+
+    def keep(self, model: nn.Module, turns: list, history: History, epoch: int) -> None:
+        """After an epoch: write the state, every `EVERY` seconds. A failed write costs a sentence."""
+        if monotonic() - self.last < EVERY:
+            return
+        self.last = monotonic()
+        state = {"mark": self.mark, "epoch": epoch, "model": model.state_dict()}
+        state |= {"turns": [turn.state() for turn in turns], "dice": [dice() for dice in DICE[0]]}
+        state |= {"terms": history.terms, "seconds": history.seconds}
+        try:
+            write_atomically(self.path, lambda temporary: torch.save(state, temporary))
+        except Exception as error:  # a full disk, or what cannot be pickled, does not end training
+            if not self.told:
+                print(
+                    f"{self.path} could not be written ({error}): if this run stops, it starts anew."
+                )
+            self.told = True
+
+
+# The state of the dice: what reads it and what sets it, of the CPU and of a GPU.
+DICE = [torch.get_rng_state], [torch.set_rng_state]
+if torch.cuda.is_available():
+    DICE = DICE[0] + [torch.cuda.get_rng_state], DICE[1] + [torch.cuda.set_rng_state]
+
+
+def forget(name: str) -> list[str]:
+    """Delete what was trained or measured here under names that begin with `name`; what was deleted.
+
+    The committed ones are used again.
+    """
+    gone = []
+    for path in sorted(path for path in TRAINED.rglob("*") if path.is_file()):
+        here = str(path.relative_to(TRAINED))
+        if path.name.startswith("numbers."):
+            content = read(path)
+            gone += [key for key in content if key.startswith(name)]
+            left = {key: value for key, value in content.items() if key not in gone}
+            write(path, left) if left != FORMAT else path.unlink()
+        elif here.startswith(name):
+            gone.append(here)
+            path.unlink()
+    return gone
+
+
+def write(path: Path, content: dict, weights: bytes = b"") -> None:
+    """A note or a section's numbers, a list on one line, so that `git diff` is read; weights before it.
+
+    From the first process only. A full disk costs a sentence.
+    """
+
+    def lines(value, margin=""):
+        if not isinstance(value, dict):
+            return json.dumps(value, ensure_ascii=False)
+        rows = (
+            f"{margin} {json.dumps(key, ensure_ascii=False)}: {lines(v, margin + ' ')}"
+            for key, v in value.items()
+        )
+        return "{\n" + ",\n".join(rows) + f"\n{margin}}}"
+
+    if not first_process():
+        return
+    try:
+        if weights:
+            write_atomically(
+                path.with_suffix(".safetensors"), lambda at: Path(at).write_bytes(weights)
+            )
+        write_atomically(path, lambda at: Path(at).write_text(lines(content) + "\n", "utf-8"))
+    except OSError as error:
+        print(f"{path} could not be written ({error}): the result is only in memory.")
+
+
+def read(path: Path) -> dict:
+    """A note or a section's numbers, or CheckpointError where the file is missing, damaged or foreign."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing or damaged ({error}): {mend_of(path)}.") from None
+    if not isinstance(content, dict) or not content.items() >= FORMAT.items():
+        raise CheckpointError(f"{path} is no note of this project: {mend_of(path)}.")
+    return content
+
+
+def mend_of(path: Path) -> str:
+    """What to do about a file that cannot be used."""
+    if path.is_relative_to(COMMITTED):
+        return f"`git checkout -- {path.with_suffix('')}.*` brings the committed one back"
+    return (
+        "retrain=True makes it anew, and `python -m companion.retrain SECTION --forget` deletes what "
+        "was trained here, so that the committed one is used"
+    )
+
+
+def weights_files(name: str, data) -> list[Path]:
+    """The notes of weights of this name: yours, and the committed ones'."""
+    return [folder / f"{name}.{source_of(data)}.json" for folder in (TRAINED, COMMITTED)]
+
+
+def numbers_files(name: str, data) -> list[Path]:
+    """The numbers of this name's section: yours, and the committed ones."""
+    return [
+        (folder / name).parent / f"numbers.{source_of(data)}.json"
+        for folder in (TRAINED, COMMITTED)
+    ]
+
+
+def source_of(data) -> str:
+    """The dataset's name, part of the checkpoint's: "tensor" for bare tensors."""
+    return data.name if isinstance(data, Images | Indexed) else "tensor"
+
+
+def asked(variable: str, name: str) -> bool:
+    """Whether `companion.retrain` asked this of what is kept under a name."""
+    wanted = os.environ.get(variable)
+    return wanted is not None and name.startswith(wanted)
+
+
+def first_process() -> bool:
+    """Of several processes the first one writes."""
+    return os.environ.get("RANK", "0") == "0"
