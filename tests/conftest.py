@@ -10,15 +10,15 @@ _trained = tempfile.TemporaryDirectory(prefix="companion-tests-")
 os.environ["COMPANION_TRAINED"] = _trained.name
 matplotlib.use("Agg")
 from companion.data import files  # noqa: E402
-from companion.training import notes  # noqa: E402
+from companion.training import kept  # noqa: E402
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty `data/` of its own for a test: nothing of the checkout is read or written."""
     monkeypatch.setattr(files, "DATA", tmp_path / "data")
-    monkeypatch.setattr(notes, "TRAINED", tmp_path / "data" / "trained")
-    monkeypatch.setattr(notes, "COMMITTED", tmp_path / "data" / "checkpoints")
+    monkeypatch.setattr(kept, "TRAINED", tmp_path / "data" / "trained")
+    monkeypatch.setattr(kept, "COMMITTED", tmp_path / "data" / "checkpoints")
     monkeypatch.delenv("COMPANION_DATA", raising=False)
     for asked in ("COMPANION_RETRAIN", "COMPANION_ACCEPT"):
         monkeypatch.delenv(asked, raising=False)

@@ -1,4 +1,4 @@
-"""Small models of every kind that a checkpoint has to know, for the tests of checkpoints.
+"""Small models of every kind whose training a mark has to know, for the tests of what is kept.
 
 `python tests/zoo.py` loads each from `$COMPANION_TRAINED` and prints what `fit_or_load` says: run with
 other threads, or another kind of CPU imitated, it must load what was trained here.
@@ -15,12 +15,12 @@ from companion.training import Player, fit_or_load
 
 
 class VAE(nn.Module):
-    """The chapter's model; β is a constant, so a buffer that no file keeps."""
+    """The chapter's model; β is a constant that no file keeps."""
 
     def __init__(self, beta=1.0):
         super().__init__()
         self.encoder, self.decoder = Encoder(8, width=4), Decoder(4, width=4)
-        self.register_buffer("beta", torch.tensor(beta), persistent=False)
+        self.beta = beta
 
     def loss(self, x):
         x = (torch.rand_like(x) < x).float()
@@ -112,10 +112,9 @@ def images(seed=0) -> Images:
 
 
 def use(kind: str, build=None, data=None, **settings):
-    """One model of a kind by `fit_or_load`, built with a fixed seed."""
-    torch.manual_seed(0)
+    """One model of a kind by `fit_or_load`."""
     settings = {"epochs": 1, "batch": 50, "bar": False, "labels": kind == "classifier"} | settings
-    return fit_or_load(f"zoo/{kind}", (build or KINDS[kind])(), data or images(), **settings)[0]
+    return fit_or_load(f"zoo/{kind}", build or KINDS[kind], data or images(), **settings)[0]
 
 
 if __name__ == "__main__":

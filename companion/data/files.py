@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -45,13 +46,13 @@ def places() -> list[Path]:
     return [Path(chosen), DATA] if chosen else [DATA]
 
 
-def write_atomically(path: Path, write: Callable[[str], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """`write` fills a temporary file beside `path`, which takes its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    os.close(handle)
     try:
-        write(temporary)
+        with open(handle, "wb") as file:
+            write(file)
         os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     finally:
@@ -69,12 +70,8 @@ def cached(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, to
             raise DataError(f"{path} is damaged ({error}): delete it, it is made anew.") from None
     arrays = make()
 
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-
     with contextlib.suppress(OSError):  # a read-only folder costs only the time to make it again
-        write_atomically(path, write)
+        write_atomically(path, lambda file: np.savez(file, **arrays))
     return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 

@@ -6,11 +6,12 @@ dataset in one numbers.DATASET.json. What came with the repository lies in `data
 trained here in `data/trained`, which goes before it.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -122,7 +123,7 @@ def measure_or_load(
     moments = settings["moments"] = [int(step) for step in settings.get("moments", ())]
     glance = [first_of(x, few, getattr(data, "copies", False)) for x in items]
     mark |= {"moments": moments} | contents(items, of=" measured") | seen(measure, model, glance)
-    entry, why = look_up(name, numbers_files(name, data), data, mark)
+    entry, why = look_up(name, files(name, data, numbers=True), data, mark)
     if entry:
         if trained:
             print(f"{name}: loaded, measured before with these weights")
@@ -154,10 +155,10 @@ def begun(build: Callable, data, seed: int, settings: dict) -> tuple[nn.Module, 
     return model, mark_of(model, data, seed=seed, **settings)
 
 
-def look_up(name: str, files: list[Path], data, mark: dict) -> tuple[dict | None, str | Path]:
+def look_up(name: str, places: list[Path], data, mark: dict) -> tuple[dict | None, str | Path]:
     """What is kept under a name with this mark: (the entry, its file), or (None, why none fits)."""
     why = "as asked" if asked("COMPANION_RETRAIN", name) else "nothing is kept"
-    for path in files if why != "as asked" else []:
+    for path in places if why != "as asked" else []:
         weights = path.with_suffix(".safetensors")
         if not (path.exists() or weights.exists()):
             continue
@@ -183,7 +184,7 @@ def look_up(name: str, files: list[Path], data, mark: dict) -> tuple[dict | None
 
 def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None, str]:
     """Fill the model with the first weights that fit: (their history, ""), or (None, why none does)."""
-    note, path = look_up(name, weights_files(name, data), data, mark)
+    note, path = look_up(name, files(name, data), data, mark)
     if note is None:
         return None, path
     try:
@@ -221,7 +222,7 @@ def keep_weights(name: str, model: nn.Module, data, mark: dict, history: History
     past["terms"] = {key: rounded(values) for key, values in past["terms"].items()}
     content, path = (
         safetensors.save(state),
-        weights_files(name, data)[asked("COMPANION_RETRAIN", name)],
+        files(name, data)[asked("COMPANION_RETRAIN", name)],
     )
     note = {
         "mark": mark,
@@ -247,7 +248,7 @@ def keep_numbers(name: str, data, mark: dict, result: dict[str, torch.Tensor]) -
         k: (v.astype(str).astype(float) if v.dtype.kind == "f" else v).tolist()
         for k, v in arrays.items()
     }
-    path = numbers_files(name, data)[asked("COMPANION_RETRAIN", name)]
+    path = files(name, data, numbers=True)[asked("COMPANION_RETRAIN", name)]
     others = read(path) if path.exists() else FORMAT
     write(path, others | {name: {"mark": mark, "result": lists}})
 
@@ -294,8 +295,9 @@ class Unfinished:
             self.delete()
 
     def delete(self) -> None:
-        if first_process():
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if first_process():
+                self.path.unlink(missing_ok=True)
 
     def restore(self, model: nn.Module, turns: list, history: History) -> int:
         """Fill everything from the file, if there is one with the same mark; the epoch to go on with."""
@@ -306,14 +308,15 @@ class Unfinished:
             model.load_state_dict(state["model"])
             for turn, kept in zip(turns, state["turns"], strict=True):
                 turn.load(kept)
-            for set_dice, dice in zip(DICE[1], state["dice"], strict=False):
-                set_dice(dice)
+            torch.set_rng_state(state["dice"][0])
+            if torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["dice"][1:])
             history.terms, history.seconds = state["terms"], state["seconds"]
         except (FileNotFoundError, NotADirectoryError):
             return 0
         except Exception as error:  # of pickles, archives and shapes alike: damaged
             raise CheckpointError(
-                f"{self.path} is damaged ({error}): delete it to start anew."
+                f"{self.path} is damaged ({type(error).__name__}): delete it to start anew."
             ) from None
         print(f"Going on after epoch {state['epoch']}, from {self.path.name}.")
         return state["epoch"]
@@ -323,23 +326,18 @@ class Unfinished:
         if monotonic() - self.last < EVERY:
             return
         self.last = monotonic()
+        dice = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
         state = {"mark": self.mark, "epoch": epoch, "model": model.state_dict()}
-        state |= {"turns": [turn.state() for turn in turns], "dice": [dice() for dice in DICE[0]]}
+        state |= {"turns": [turn.state() for turn in turns], "dice": dice}
         state |= {"terms": history.terms, "seconds": history.seconds}
         try:
-            write_atomically(self.path, lambda temporary: torch.save(state, temporary))
+            write_atomically(self.path, lambda file: torch.save(state, file))
         except Exception as error:  # a full disk, or what cannot be pickled, does not end training
             if not self.told:
                 print(
                     f"{self.path} could not be written ({error}): if this run stops, it starts anew."
                 )
             self.told = True
-
-
-# The state of the dice: what reads it and what sets it, of the CPU and of a GPU.
-DICE = [torch.get_rng_state], [torch.set_rng_state]
-if torch.cuda.is_available():
-    DICE = DICE[0] + [torch.cuda.get_rng_state], DICE[1] + [torch.cuda.set_rng_state]
 
 
 def forget(name: str) -> list[str]:
@@ -380,10 +378,8 @@ def write(path: Path, content: dict, weights: bytes = b"") -> None:
         return
     try:
         if weights:
-            write_atomically(
-                path.with_suffix(".safetensors"), lambda at: Path(at).write_bytes(weights)
-            )
-        write_atomically(path, lambda at: Path(at).write_text(lines(content) + "\n", "utf-8"))
+            write_atomically(path.with_suffix(".safetensors"), lambda file: file.write(weights))
+        write_atomically(path, lambda file: file.write(f"{lines(content)}\n".encode()))
     except OSError as error:
         print(f"{path} could not be written ({error}): the result is only in memory.")
 
@@ -391,12 +387,17 @@ def write(path: Path, content: dict, weights: bytes = b"") -> None:
 def read(path: Path) -> dict:
     """A note or a section's numbers, or CheckpointError where the file is missing, damaged or foreign."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parsed(path, path.stat().st_mtime_ns)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error}): {mend_of(path)}.") from None
     if not isinstance(content, dict) or not content.items() >= FORMAT.items():
         raise CheckpointError(f"{path} is no note of this project: {mend_of(path)}.")
     return content
+
+
+@lru_cache(maxsize=8)  # a notebook asks for some twenty numbers, all in one file
+def parsed(path: Path, changed: int):
+    return json.loads(path.read_text("utf-8"))
 
 
 def mend_of(path: Path) -> str:
@@ -409,17 +410,10 @@ def mend_of(path: Path) -> str:
     )
 
 
-def weights_files(name: str, data) -> list[Path]:
-    """The notes of weights of this name: yours, and the committed ones'."""
-    return [folder / f"{name}.{source_of(data)}.json" for folder in (TRAINED, COMMITTED)]
-
-
-def numbers_files(name: str, data) -> list[Path]:
-    """The numbers of this name's section: yours, and the committed ones."""
-    return [
-        (folder / name).parent / f"numbers.{source_of(data)}.json"
-        for folder in (TRAINED, COMMITTED)
-    ]
+def files(name: str, data, numbers: bool = False) -> list[Path]:
+    """Where the note of weights lies, or the numbers of their section: yours, then the committed."""
+    place = Path(name).parent / "numbers" if numbers else name
+    return [folder / f"{place}.{source_of(data)}.json" for folder in (TRAINED, COMMITTED)]
 
 
 def source_of(data) -> str:
