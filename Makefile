@@ -3,6 +3,8 @@
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
+# The tests share the cores, each worker with one thread: torch's own threads would fight for them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist=worksteal
 
 lab: $(BIN)/ready
 	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks
@@ -10,14 +12,14 @@ lab: $(BIN)/ready
 test: $(BIN)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(BIN)/python tests/run_nbval.py
 
 # For maintainers: lint and the unit tests that take seconds; a notebook executed as it is committed.
 quick: $(BIN)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 run: $(BIN)/ready
 	$(BIN)/python tests/run_notebook.py $(NOTEBOOK)

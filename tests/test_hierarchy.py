@@ -90,7 +90,12 @@ def apart(a, b):
     return ((a.mean(0) - b.mean(0)).abs() / (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()).max()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+LONG = ("deep", "deep, plain posterior", "nvae")  # seconds each
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in LONG else k for k in MODELS]
+)
 def test_the_importance_weights_average_to_the_bound(kind):
     torch.manual_seed(0)
     model = shaken(MODELS[kind](), 0.05 if "deep" in kind or kind == "nvae" else 0.08).eval()
@@ -271,6 +276,7 @@ def test_a_checkpoint_of_another_depth_is_not_used(folder, capsys):
     assert len(deeper.levels) == 4
 
 
+@pytest.mark.slow
 def test_a_deep_hierarchy_learns():
     x = torch.zeros(256, 1, 28, 28, dtype=torch.uint8)
     x[:128, :, :14], x[128:, :, 14:] = 255, 255  # the upper half is white, or the lower

@@ -33,12 +33,12 @@ def test_a_wheel_in_a_bare_folder_brings_every_module(tmp_path):
         for path in (ROOT / "companion").rglob("*.py")
     )
     assert len(modules) > 20
-    code = (
-        "import importlib, sys; print([importlib.import_module(m).__file__ for m in sys.argv[1:]])"
-    )
-    code = code.replace("sys.argv[1:]", repr(modules))
-    found = python(code, tmp_path, PYTHONPATH=str(bare))
+    code = f"""
+import importlib
+print([importlib.import_module(module).__file__ for module in {modules!r}])
+from companion.data import files
+print(files.DATA)
+"""
+    found, where = python(code, ROOT / "notebooks", PYTHONPATH=str(bare)).splitlines()
     assert found.count(str(bare)) == len(modules)
-    code = "from companion.data import files; print(files.DATA)"
-    where = python(code, ROOT / "notebooks", PYTHONPATH=str(bare))
-    assert Path(where.strip()) == ROOT / "data"
+    assert Path(where) == ROOT / "data"

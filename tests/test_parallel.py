@@ -50,10 +50,13 @@ PRELUDE = """
 """
 
 
-@pytest.fixture
-def launch(tmp_path):
+HANGS = 1800  # seconds: by then the processes wait for each other for ever
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory):
     """Run the script above in `count` processes; the finished process."""
-    script = tmp_path / "train.py"
+    script = tmp_path_factory.mktemp("script") / "train.py"
     script.write_text(textwrap.dedent(PRELUDE))
 
     def run(count=1, *arguments, dies=""):
@@ -66,9 +69,17 @@ def launch(tmp_path):
                 "--standalone",
             ]
         environment = os.environ | {"DIES": dies, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=HANGS
+        )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(launch):
+    """The curve of one process that nothing disturbs."""
+    return curve(launch(1))
 
 
 def curve(done):
@@ -77,8 +88,8 @@ def curve(done):
 
 
 @pytest.mark.slow
-def test_two_processes_follow_one_for_fifty_steps(launch):
-    one, two = curve(launch(1)), curve(launch(2))
+def test_two_processes_follow_one_for_fifty_steps(launch, whole):
+    one, two = whole, curve(launch(2))
     assert len(one["loss"]) == 25  # of two steps each
     for name in one:
         assert one[name] == pytest.approx(two[name], rel=1e-4)
@@ -86,8 +97,7 @@ def test_two_processes_follow_one_for_fifty_steps(launch):
 
 
 @pytest.mark.slow
-def test_a_dead_process_stops_the_run_and_the_run_goes_on_from_its_file(launch, tmp_path):
-    whole = curve(launch(1))
+def test_a_dead_process_stops_the_run_and_the_run_goes_on_from_its_file(launch, whole, tmp_path):
     kept = tmp_path / "run.safetensors"
     done = launch(2, kept, dies="1")
     assert done.returncode != 0

@@ -1,6 +1,7 @@
+import os
+import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -262,29 +263,26 @@ def test_an_interrupt_keeps_history_and_model(images, capsys):
     assert "Stopped after step 15 of 300" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_a_real_ctrl_c_ends_a_process_in_order():
-    code = """
-        import os, signal, torch
-        from companion.training import fit
-        from torch import nn
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
-        model = nn.Module()
-        model.net, model.n = nn.Linear(4, 4), 0
-        def loss(x):
-            model.n += 1
-            if model.n == 100:
+def test_a_real_ctrl_c_ends_a_run_in_order():
+    class Stops(Small):
+        steps = 0
+
+        def loss(self, x):
+            self.steps += 1
+            if self.steps == 100:
                 os.kill(os.getpid(), signal.SIGINT)
-            return {"loss": (model.net(x) - x).square().mean()}
-        model.loss = loss
-        history = fit(model, torch.rand(100, 4), epochs=1000, batch=10, bar=False)
-        print(history.interrupted, len(history.terms["loss"]), model.net.weight.isfinite().all().item())
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] in ("True 10 True", "True 11 True")
+            return super().loss(x)
+
+    model, x = Stops(), torch.randint(0, 256, (100, 1, 28, 28), dtype=torch.uint8)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    try:
+        history = fit(model, x, epochs=1000, batch=10, bar=False)
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C has left the loop")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert history.interrupted and len(history.terms["loss"]) in (10, 11)
+    assert model.net[1].weight.isfinite().all()
 
 
 def test_images_and_labels_are_taken_from_a_dataset(images):
@@ -293,11 +291,6 @@ def test_images_and_labels_are_taken_from_a_dataset(images):
     digits = Images("x", images, torch.arange(300), images[:1], torch.zeros(1), "here")
     assert len(training_parts(digits, 10)) == 1
     assert len(training_parts(digits, 10, labels=True)) == 2
-
-
-def test_importing_the_loop_needs_no_jupyter():
-    code = "import sys; sys.modules['ipywidgets'] = None; import companion.training.family, companion.retrain"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_tokens_reach_the_model_as_whole_numbers():
@@ -512,10 +505,12 @@ def test_the_loop_is_one_file_that_is_read_in_one_go():
     assert len(text) <= 120 and sum(len(line) > 100 for line in text) == 0
 
 
-def test_importing_the_package_leaves_torchs_compiler_and_torchvision_alone():
-    """They take seconds of every start; the first slider needs neither."""
+@pytest.mark.slow
+def test_the_package_needs_no_jupyter_and_leaves_torchs_compiler_and_torchvision_alone():
+    """A script and a page without a kernel have no ipywidgets; the others take seconds of every start."""
     code = (
-        "import sys; from companion import data, metrics, training; from companion.show import panels, plotting; "
+        "import sys; sys.modules['ipywidgets'] = None; import companion.training.family, companion.retrain; "
+        "from companion import data, metrics, training; from companion.show import panels, plotting; "
         "print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
