@@ -249,7 +249,7 @@ def test_a_disk_that_fills_costs_a_sentence_and_no_model(room, tmp_path):
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=environment
     )  # fmt: skip
     assert done.stdout.splitlines()[-1:] == ["5 True"], done.stderr
-    assert done.stdout.count("if this run stops, it starts anew") == 1
+    assert done.stdout.count("a run cut off starts anew") == 1
     assert done.stdout.count("the result is only in memory") == (room < 5_000)
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert not [name for name in left if name.startswith(".partial") or "unfinished" in name]

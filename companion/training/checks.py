@@ -12,6 +12,12 @@ from companion.data import Images, Indexed, parts_of
 
 KINDS = (torch.uint8, torch.float32, torch.int64)  # pixels, numbers, tokens
 WHOLE = {"epochs", "batch", "seed"}  # settings of `fit` that count something
+RANGES = {
+    "epochs": (lambda n: n >= 1, "a whole number, 1 or more"),
+    "lr": (lambda rate: 0 < rate < math.inf, "a learning rate above 0, such as 2e-3"),
+    "average": (lambda decay: 0 <= decay < 1, "0 (none) to below 1, such as 0.999"),
+    "skip": (lambda times: times == 0 or times > 1, "0 (none) or above 1, such as 5 medians"),
+}
 
 
 class TrainingError(RuntimeError):
@@ -22,66 +28,54 @@ class DivergenceError(TrainingError):
     """A term of the loss stopped being finite, or too many steps were skipped."""
 
 
+def require(holds: bool, sentence: str, kind: type[Exception] = TrainingError) -> None:
+    """Raise `kind` with the sentence where something does not hold."""
+    if not holds:
+        raise kind(sentence)
+
+
 def plain(**settings) -> dict:
     """Settings of `fit` as Python's numbers, NumPy's and tensors' too, each in its range."""
     for name, value in settings.items():
         value = value.item() if getattr(value, "ndim", None) == 0 else value
         kind = int if name in WHOLE else int | float
-        if isinstance(value, bool) or not isinstance(value, kind):
-            raise TrainingError(f"{name}={value!r}: choose a {'whole ' * (kind is int)}number.")
+        number = isinstance(value, kind) and not isinstance(value, bool)
+        require(number, f"{name}={value!r}: choose a {'whole ' * (kind is int)}number.")
         settings[name] = value
-    number = lambda name, fine: settings.get(name, fine)
-    if number("epochs", 1) < 1:
-        raise TrainingError(f"epochs={settings['epochs']}: choose a whole number, 1 or more.")
-    if not (math.isfinite(number("lr", 1)) and number("lr", 1) > 0):
-        raise TrainingError(f"lr={settings['lr']}: choose a learning rate above 0, such as 2e-3.")
-    if not 0 <= number("average", 0) < 1:
-        raise TrainingError(
-            f"average={settings['average']}: choose 0 (none) to below 1, such as 0.999."
-        )
-    if number("skip", 0) and not number("skip", 0) > 1:
-        raise TrainingError(
-            f"skip={settings['skip']}: choose 0 (none) or above 1, such as 5 medians."
-        )
+    for name, (fine, words) in RANGES.items():
+        value = settings.get(name)
+        require(value is None or fine(value), f"{name}={value}: choose {words}.")
     return settings
 
 
 def training_parts(data, batch: int, labels: bool = False) -> tuple:
     """What `fit` draws batches from: tensors or `Indexed` items, of one length on one device."""
-    if labels and not isinstance(data, Images):
-        raise TrainingError(
-            "labels=True takes the labels of a dataset, and data is none: pass Images, or a tuple "
-            "(images, labels) without labels=True."
-        )
+    require(
+        isinstance(data, Images) or not labels,
+        "labels=True takes the labels of a dataset, and data is none: pass Images, or a tuple "
+        "(images, labels) without labels=True.",
+    )
     parts = parts_of(data, labels)
     for part in parts:
-        if not isinstance(part, torch.Tensor | Indexed):
-            raise TrainingError(f"data is a {type(part).__name__}: pass Images or tensors.")
-        if len(part) != len(parts[0]):
-            raise TrainingError(f"data has {len(parts[0])} items but {len(part)} labels.")
-        if part.device != parts[0].device:
-            raise TrainingError(
-                f"data lies on {parts[0].device} and {part.device}: move it to one device."
-            )
-        if getattr(part, "requires_grad", False):
-            raise TrainingError("data carries the graph of what made it: pass data.detach().")
-    if not len(parts[0]):
-        raise TrainingError("data has no items: nothing to learn from.")
+        known = isinstance(part, torch.Tensor | Indexed)
+        require(known, f"data is a {type(part).__name__}: pass Images or tensors.")
+        count, device = len(parts[0]), parts[0].device
+        require(len(part) == count, f"data has {count} items but {len(part)} labels.")
+        two = f"data lies on {device} and {part.device}: move it to one device."
+        require(part.device == device, two)
+        graph = getattr(part, "requires_grad", False)
+        require(not graph, "data carries the graph of what made it: pass data.detach().")
+    require(count > 0, "data has no items: nothing to learn from.")
     check_items(parts[0])
-    if not 0 < batch <= len(parts[0]):
-        raise TrainingError(
-            f"batch={batch}, but there are {len(parts[0])} items: choose 1 to that."
-        )
+    require(0 < batch <= count, f"batch={batch}, but there are {count} items: choose 1 to that.")
     return parts
 
 
 def check_items(part) -> None:
     """A dtype that a batch can have, no NaN, pixels in their range (of indexed items the first)."""
     items = part[torch.zeros(1, dtype=torch.long, device=part.device)]
-    if items.dtype not in KINDS:
-        raise TrainingError(
-            f"data is {items.dtype}: pass uint8 pixels, float32 by .float(), or int64 tokens by .long()."
-        )
+    mend = "pass uint8 pixels, float32 by .float(), or int64 tokens by .long()"
+    require(items.dtype in KINDS, f"data is {items.dtype}: {mend}.")
     items = part if isinstance(part, torch.Tensor) else items
     if items.is_floating_point() and not items.isfinite().all():
         first = (~items.isfinite()).flatten(1).any(1).nonzero()[0].item()
@@ -97,28 +91,26 @@ def check_range(items: torch.Tensor) -> None:
 
     Floats are taken for pixels where they have the shape of pictures: (N, 1 or 3, H, W), 16 a side or more.
     """
-    if items.dtype == torch.uint8 and 0 < items.max() <= 1:
-        raise TrainingError(
-            "data is uint8 from 0 to 1, which is black: pixels fill 0 to 255, so multiply by 255, "
-            "or pass .float()."
-        )
-    pictures = items.ndim == 4 and items.shape[1] in (1, 3) and min(items.shape[2:]) >= 16
-    if not (pictures and items.is_floating_point()):
-        return
     low, high = items.min().item(), items.max().item()
-    if low < -0.5 or high > 1.5:
-        raise TrainingError(
-            f"data are pixels from {low:.3g} to {high:.3g}: float pixels lie in [0, 1], so divide by "
-            "255, or take (x + 1) / 2; what is no picture is passed as rows, by .flatten(1)."
-        )
+    require(
+        items.dtype != torch.uint8 or high != 1,
+        "data is uint8 from 0 to 1, which is black: pixels fill 0 to 255, so multiply by 255, or "
+        "pass .float().",
+    )
+    pictures = items.ndim == 4 and items.shape[1] in (1, 3) and min(items.shape[2:]) >= 16
+    require(
+        not (pictures and items.is_floating_point()) or (low >= -0.5 and high <= 1.5),
+        f"data are pixels from {low:.3g} to {high:.3g}: float pixels lie in [0, 1], so divide by 255, or "
+        "take (x + 1) / 2; what is no picture is passed as rows, by .flatten(1).",
+    )
 
 
 def check_moments(moments: Sequence[int], watch, total: int) -> None:
     """Moments of training lie within the run, and have a function to be handed to."""
-    if moments and watch is None:
-        raise TrainingError("moments= needs watch=, the function that sees the model then.")
-    if outside := [step for step in moments if not 0 <= step <= total]:
-        raise TrainingError(f"moment {outside[0]} is not within the run's {total} steps.")
+    fine = not moments or watch is not None
+    require(fine, "moments= needs watch=, the function that sees the model then.")
+    outside = [step for step in moments if not 0 <= step <= total]
+    require(not outside, f"moment {outside[:1]} is not within the run's {total} steps.")
 
 
 def check_model(model: nn.Module, players: dict, parts: int = 1) -> None:
@@ -126,10 +118,8 @@ def check_model(model: nn.Module, players: dict, parts: int = 1) -> None:
     kind = type(model).__name__
     for name, parameters in players.items():
         loss = getattr(model, name, None)
-        if not callable(loss):
-            raise TrainingError(
-                f'{kind} has no method {name}(x): write it, returning {{"loss": …}}.'
-            )
+        words = f'{kind} has no method {name}(x): write it, returning {{"loss": …}}.'
+        require(callable(loss), words)
         try:
             inspect.signature(loss).bind(*range(parts))
         except TypeError:
@@ -137,18 +127,16 @@ def check_model(model: nn.Module, players: dict, parts: int = 1) -> None:
                 f"{name}{inspect.signature(loss)} does not take a batch of {parts} part"
                 f"{'s' * (parts > 1)}, which data has: images alone are passed as one tensor."
             ) from None
-        if not parameters:
-            raise TrainingError(
-                f"{kind} has no parameters to train by {name}: keep layers as attributes, lists of "
-                "them in nn.ModuleList."
-            )
-        if any(isinstance(p, UninitializedParameter) for p in parameters):
-            raise TrainingError(f"{kind} has lazy layers: call it once on a batch before training.")
-        if not any(parameter.requires_grad for parameter in parameters):
-            raise TrainingError(
-                f"all parameters that {name} trains are frozen: .requires_grad_(True) on those that "
-                "should learn."
-            )
+        require(
+            len(parameters) > 0,
+            f"{kind} has no parameters to train by {name}: keep layers as attributes, lists of them in "
+            "nn.ModuleList.",
+        )
+        lazy = any(isinstance(p, UninitializedParameter) for p in parameters)
+        require(not lazy, f"{kind} has lazy layers: call it once on a batch before training.")
+        frozen = not any(parameter.requires_grad for parameter in parameters)
+        mend = ".requires_grad_(True) on those that should learn"
+        require(not frozen, f"all parameters that {name} trains are frozen: {mend}.")
 
 
 def loss_of(losses: nn.Module, name: str, x: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -166,17 +154,17 @@ def loss_of(losses: nn.Module, name: str, x: list[torch.Tensor]) -> dict[str, to
             ) from error
         shapes = " and ".join(f"{tuple(part.shape)} {part.dtype}" for part in x)
         raise TrainingError(f"{name}(x) failed on a batch of {shapes}: {text}") from error
-    if not isinstance(terms, dict) or "loss" not in terms:
-        raise TrainingError('loss(x) must return a dict with the key "loss": {"loss": ..., ...}.')
+    fine = isinstance(terms, dict) and "loss" in terms
+    require(fine, 'loss(x) must return a dict with the key "loss": {"loss": ..., ...}.')
     for term, value in terms.items():
-        if not isinstance(value, torch.Tensor) or value.ndim:
-            shape = getattr(value, "shape", type(value).__name__)
-            raise TrainingError(f'term "{term}" is {shape}, no scalar tensor: .mean() the batch.')
-    if not terms["loss"].requires_grad:
-        raise TrainingError(
-            "the loss depends on no parameter that can learn: it must reach those of `self`, and "
-            "not under no_grad() or detach()."
-        )
+        shape = getattr(value, "shape", type(value).__name__)
+        scalar = isinstance(value, torch.Tensor) and not value.ndim
+        require(scalar, f'term "{term}" is {shape}, no scalar tensor: .mean() the batch.')
+    require(
+        terms["loss"].requires_grad,
+        "the loss depends on no parameter that can learn: it must reach those of `self`, and not under "
+        "no_grad() or detach().",
+    )
     return terms
 
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from companion.data import Images, Indexed, first_of
 from companion.data.files import DATA, write_atomically
-from companion.training.checks import TrainingError, training_parts
+from companion.training.checks import require, training_parts
 from companion.training.history import History
 from companion.training.loop import fit
 from companion.training.mark import (
@@ -65,11 +65,11 @@ def fit_or_load(
         return model, history
     print(f"{name}: training on {source_of(data)} ({why})")
     first, again = (loss_with(model, data, mark["labels"]) for _ in range(2))
-    if abs(first - again) > SAME * abs(first):
-        raise TrainingError(
-            "the loss is another at every call: draw noise from torch's default generator (no numpy, "
-            "no generator of its own), and keep what changes in a buffer."
-        )
+    require(
+        not abs(first - again) > SAME * abs(first),
+        "the loss is another at every call: draw noise from torch's default generator (no numpy, no "
+        "generator of its own), and keep what changes in a buffer.",
+    )
     state = Unfinished(TRAINED / f"{name}.{source_of(data)}.unfinished.pt", mark, anew=retrain)
     history = fit(model, data, seed=seed, resume=state, **settings)
     if history.interrupted:
@@ -132,8 +132,7 @@ def measure_or_load(
     film, interrupted = [], False
     if not trained:
         watch = (lambda _, now: film.append(named(measure(now, *items)))) if moments else None
-        history = fit(model, data, seed=seed, **{"watch": watch} | settings)
-        interrupted = history.interrupted
+        interrupted = fit(model, data, seed=seed, **{"watch": watch} | settings).interrupted
     film = film or [named(measure(model, *items))]
     result = {k: torch.stack([now[k] for now in film]) if moments else film[0][k] for k in film[0]}
     if interrupted:
@@ -145,11 +144,11 @@ def measure_or_load(
 
 def begun(build: Callable, data, seed: int, settings: dict) -> tuple[nn.Module, dict]:
     """An untrained model, built from a seed, and the mark of its training."""
-    if isinstance(build, nn.Module):
-        raise TrainingError(
-            f"pass what builds the {type(build).__name__}, such as the class or functools.partial("
-            "CLASS, ...), not the model: it begins from a seed."
-        )
+    kind = type(build).__name__
+    require(
+        not isinstance(build, nn.Module),
+        f"pass what builds the {kind}, such as partial({kind}, ...), not the model: it begins from a seed.",
+    )
     torch.manual_seed(seed)
     model = build()
     return model, mark_of(model, data, seed=seed, **settings)
@@ -160,17 +159,16 @@ def look_up(name: str, places: list[Path], data, mark: dict) -> tuple[dict | Non
     why = "as asked" if asked("COMPANION_RETRAIN", name) else "nothing is kept"
     for path in places if why != "as asked" else []:
         weights = path.with_suffix(".safetensors")
-        if not (path.exists() or weights.exists()):
-            continue
-        content = read(path)
+        content = read(path) if path.exists() or weights.exists() else {}
         entry = content if "mark" in content else content.get(name)
-        if entry is None:
+        if not entry:
             continue
-        if "sha256" in entry and entry["sha256"] != sha256(weights.read_bytes()).hexdigest():
-            raise CheckpointError(
-                f"{weights} is not the file that {path.name} describes (its sha256 is another): it was "
-                f"damaged, exchanged, or cut off between two writes: {mend_of(path)}."
+        if "sha256" in entry:
+            same = entry["sha256"] == sha256(weights.read_bytes()).hexdigest()
+            fault = (
+                f"is not of {weights.name} as it is now, damaged, exchanged or cut off in writing"
             )
+            require(same, f"{path} {fault}: {mend_of(path)}.", CheckpointError)
         moved = differences(entry["mark"], mark, getattr(data, "copies", False))
         if asked("COMPANION_ACCEPT", name) and path.is_relative_to(COMMITTED):
             print(f"{name}: accepted, {'; '.join(moved) or 'nothing has moved'}")
@@ -191,15 +189,14 @@ def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None,
         state = safetensors.load(path.with_suffix(".safetensors").read_bytes())
         model.load_state_dict({key: state[key] for key in model.state_dict()})
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is of another model ({error}): {mend_of(path)}.") from None
+        text = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is of another model ({text}): {mend_of(path)}.") from None
     loss = loss_with(model, data, mark["labels"])
     if "loss" not in note:  # it was accepted
         write(path, note | {"loss": loss})
-    elif abs(loss - note["loss"]) > 10 * SAME * abs(note["loss"]):
-        raise CheckpointError(
-            f"{path} describes other weights than lie beside it (loss on the first items "
-            f"{note['loss']:.4g} → {loss:.4g}): {mend_of(path)}."
-        )
+    off = abs(loss - (wanted := note.get("loss", loss)))
+    fault = f"is of other weights: the loss on the first items {wanted:.4g} → {loss:.4g}"
+    require(off <= 10 * SAME * abs(wanted), f"{path} {fault}: {mend_of(path)}.", CheckpointError)
     model.to(training_parts(data, 1)[0].device).eval()
     for clock in clocks_of(model):
         clock.fill_(1)
@@ -209,28 +206,16 @@ def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None,
 def keep_weights(name: str, model: nn.Module, data, mark: dict, history: History) -> None:
     """Round the trained model where that loses nothing, and write it with its note."""
     exact = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
-    losses = []
-    for state in (exact, {key: halved(value) for key, value in exact.items()}):
-        model.load_state_dict(state)
-        losses.append(loss_with(model, data, mark["labels"]))
-    if not abs(losses[1] - losses[0]) <= SAME * abs(
-        losses[0]
-    ):  # of a matrix that must be orthogonal
+    before = loss_with(model, data, mark["labels"])
+    model.load_state_dict(state := {key: halved(value) for key, value in exact.items()})
+    loss = loss_with(model, data, mark["labels"])
+    if not abs(loss - before) <= SAME * abs(before):  # such as of a matrix that must be orthogonal
         model.load_state_dict(state := exact)
-        losses.pop()
+        loss = before
     past = asdict(history) | {"steps": {}}
     past["terms"] = {key: rounded(values) for key, values in past["terms"].items()}
-    content, path = (
-        safetensors.save(state),
-        files(name, data)[asked("COMPANION_RETRAIN", name)],
-    )
-    note = {
-        "mark": mark,
-        "loss": losses[-1],
-        "history": past,
-        "sha256": sha256(content).hexdigest(),
-    }
-    write(path, FORMAT | note, weights=content)
+    path = files(name, data)[asked("COMPANION_RETRAIN", name)]
+    write(path, FORMAT | {"mark": mark, "loss": loss, "history": past}, state)
 
 
 def halved(value: torch.Tensor) -> torch.Tensor:
@@ -242,12 +227,12 @@ def halved(value: torch.Tensor) -> torch.Tensor:
 
 def keep_numbers(name: str, data, mark: dict, result: dict[str, torch.Tensor]) -> None:
     """Add a result to the numbers of its section and dataset."""
-    arrays = {key: value.detach().cpu().numpy() for key, value in result.items()}
-    # By way of text: the shortest number that is the same float32, .1 and not .10000000149011612.
-    lists = {
-        k: (v.astype(str).astype(float) if v.dtype.kind == "f" else v).tolist()
-        for k, v in arrays.items()
-    }
+    lists = {}
+    for key, value in result.items():
+        array = value.detach().cpu().numpy()
+        # By way of text: the shortest number that is the same float32, .1 and not .10000000149011612.
+        array = array.astype(str).astype(float) if array.dtype.kind == "f" else array
+        lists[key] = array.tolist()
     path = files(name, data, numbers=True)[asked("COMPANION_RETRAIN", name)]
     others = read(path) if path.exists() else FORMAT
     write(path, others | {name: {"mark": mark, "result": lists}})
@@ -268,19 +253,16 @@ def seen(measure: Callable, model: nn.Module, few: list[torch.Tensor]) -> dict:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         found = named(measure(float_copy(model).eval(), *few))
-    each = {key: value.detach().double() for key, value in found.items()}
-    return {
-        f"few: {key}": rounded([value.mean().item(), value.std(correction=0).item()])
-        for key, value in each.items()
-    }
+    both = lambda v: rounded([v.mean().item(), v.std(correction=0).item()])
+    return {f"few: {key}": both(value.detach().double()) for key, value in found.items()}
 
 
 def digest(model: nn.Module) -> str:
     """sha256 of a model's weights and kept buffers, in float32."""
-    state = (
-        value.detach().float().cpu().contiguous() for _, value in sorted(model.state_dict().items())
-    )
-    return sha256(b"".join(value.numpy().tobytes() for value in state)).hexdigest()
+    found = sha256()
+    for _, value in sorted(model.state_dict().items()):
+        found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 class Unfinished:
@@ -301,6 +283,8 @@ class Unfinished:
 
     def restore(self, model: nn.Module, turns: list, history: History) -> int:
         """Fill everything from the file, if there is one with the same mark; the epoch to go on with."""
+        if not self.path.exists():
+            return 0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if differences(state["mark"], self.mark):
@@ -312,12 +296,9 @@ class Unfinished:
             if torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["dice"][1:])
             history.terms, history.seconds = state["terms"], state["seconds"]
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
         except Exception as error:  # of pickles, archives and shapes alike: damaged
-            raise CheckpointError(
-                f"{self.path} is damaged ({type(error).__name__}): delete it to start anew."
-            ) from None
+            fault = f"{self.path} is damaged ({type(error).__name__})"
+            raise CheckpointError(f"{fault}: delete it to start anew.") from None
         print(f"Going on after epoch {state['epoch']}, from {self.path.name}.")
         return state["epoch"]
 
@@ -327,24 +308,19 @@ class Unfinished:
             return
         self.last = monotonic()
         dice = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-        state = {"mark": self.mark, "epoch": epoch, "model": model.state_dict()}
-        state |= {"turns": [turn.state() for turn in turns], "dice": dice}
+        state = {"mark": self.mark, "epoch": epoch, "model": model.state_dict(), "dice": dice}
+        state |= {"turns": [turn.state() for turn in turns]}
         state |= {"terms": history.terms, "seconds": history.seconds}
         try:
             write_atomically(self.path, lambda file: torch.save(state, file))
         except Exception as error:  # a full disk, or what cannot be pickled, does not end training
             if not self.told:
-                print(
-                    f"{self.path} could not be written ({error}): if this run stops, it starts anew."
-                )
+                print(f"{self.path} could not be written ({error}): a run cut off starts anew.")
             self.told = True
 
 
 def forget(name: str) -> list[str]:
-    """Delete what was trained or measured here under names that begin with `name`; what was deleted.
-
-    The committed ones are used again.
-    """
+    """Delete what was trained or measured here under names that begin so; what was deleted."""
     gone = []
     for path in sorted(path for path in TRAINED.rglob("*") if path.is_file()):
         here = str(path.relative_to(TRAINED))
@@ -359,29 +335,30 @@ def forget(name: str) -> list[str]:
     return gone
 
 
-def write(path: Path, content: dict, weights: bytes = b"") -> None:
-    """A note or a section's numbers, a list on one line, so that `git diff` is read; weights before it.
+def write(path: Path, content: dict, state: dict[str, torch.Tensor] | None = None) -> None:
+    """A note or a section's numbers, and weights before their note, from the first process only.
 
-    From the first process only. A full disk costs a sentence.
+    What cannot be written, for a full disk or a tensor of no common kind, costs a sentence.
     """
-
-    def lines(value, margin=""):
-        if not isinstance(value, dict):
-            return json.dumps(value, ensure_ascii=False)
-        rows = (
-            f"{margin} {json.dumps(key, ensure_ascii=False)}: {lines(v, margin + ' ')}"
-            for key, v in value.items()
-        )
-        return "{\n" + ",\n".join(rows) + f"\n{margin}}}"
-
     if not first_process():
         return
     try:
-        if weights:
+        if state:
+            weights = safetensors.save(state)
+            content = content | {"sha256": sha256(weights).hexdigest()}
             write_atomically(path.with_suffix(".safetensors"), lambda file: file.write(weights))
-        write_atomically(path, lambda file: file.write(f"{lines(content)}\n".encode()))
-    except OSError as error:
+        write_atomically(path, lambda file: file.write(f"{readable(content)}\n".encode()))
+    except Exception as error:
         print(f"{path} could not be written ({error}): the result is only in memory.")
+
+
+def readable(value, margin: str = "") -> str:
+    """JSON with a list on one line, so that `git diff` is read."""
+    dumps = partial(json.dumps, ensure_ascii=False)
+    if not isinstance(value, dict):
+        return dumps(value)
+    rows = (f"{margin} {dumps(key)}: {readable(v, margin + ' ')}" for key, v in value.items())
+    return "{\n" + ",\n".join(rows) + f"\n{margin}}}"
 
 
 def read(path: Path) -> dict:
@@ -390,8 +367,8 @@ def read(path: Path) -> dict:
         content = parsed(path, path.stat().st_mtime_ns)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error}): {mend_of(path)}.") from None
-    if not isinstance(content, dict) or not content.items() >= FORMAT.items():
-        raise CheckpointError(f"{path} is no note of this project: {mend_of(path)}.")
+    ours = isinstance(content, dict) and content.items() >= FORMAT.items()
+    require(ours, f"{path} is no note of this project: {mend_of(path)}.", CheckpointError)
     return content
 
 
@@ -405,8 +382,7 @@ def mend_of(path: Path) -> str:
     if path.is_relative_to(COMMITTED):
         return f"`git checkout -- {path.with_suffix('')}.*` brings the committed one back"
     return (
-        "retrain=True makes it anew, and `python -m companion.retrain SECTION --forget` deletes what "
-        "was trained here, so that the committed one is used"
+        "retrain=True makes it anew, and `python -m companion.retrain SECTION --forget` deletes it"
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from companion.data import first_items, parts_of, to_float
-from companion.training.checks import DivergenceError, TrainingError, loss_of, plain, training_parts
+from companion.training import checks
 from companion.training.loop import fit
 from companion.training.parallel import Losses, alone
 from companion.training.schedule import clocks_of
@@ -32,30 +32,33 @@ HARMLESS = {"model", "data", "moments", "watch", "bar", "resume"}  # these chang
 def mark_of(model: nn.Module, data, **settings) -> dict:
     """The mark of `fit(model, data, **settings)`: {"lr": 0.002, "items": 60000, "steps of loss": [...]}.
 
-    model: as built. TrainingError, in one sentence, for settings that `fit` does not have, and for a
+    model: as built. checks.TrainingError, in one sentence, for settings that `fit` does not have, and for a
     model or a loss that no later run could be compared with.
     """
     try:
         (bound := signature(fit).bind(model, data, **settings)).apply_defaults()
     except TypeError as error:
         known = ", ".join(list(signature(fit).parameters)[2:])
-        raise TrainingError(f"fit {error}: choose among {known}.") from None
+        raise checks.TrainingError(f"fit {error}: choose among {known}.") from None
     settings = {key: value for key, value in bound.arguments.items() if key not in HARMLESS}
     labels, precision = settings.pop("labels"), settings.pop("precision")
-    training_parts(data, (settings := plain(**settings))["batch"], labels)
+    checks.training_parts(data, (settings := checks.plain(**settings))["batch"], labels)
     few, twin = first_items(data, labels), float_copy(model)
     short_run = {"epochs": STEPS, "batch": len(few[0]), "precision": "float32", "bar": False}
     numbers = plain_numbers(twin)
     try:
         with alone():
             steps = fit(twin, few, **settings | short_run).steps
-    except DivergenceError as error:  # at the top of the rate from the first step on, as no run is
+    except (
+        checks.DivergenceError
+    ) as error:  # at the top of the rate from the first step on, as no run is
         steps = {"divergence": str(error)}
-    if changed := [key for key, value in plain_numbers(twin).items() if numbers.get(key) != value]:
-        raise TrainingError(
-            f"the loss changes {changed[0]}, which no checkpoint keeps: register_buffer() what training "
-            "changes, and read self.progress, a buffer from 0 to 1 that `fit` sets, for a schedule."
-        )
+    changed = [key for key, value in plain_numbers(twin).items() if numbers.get(key) != value]
+    checks.require(
+        not changed,
+        f"the loss changes {changed[:1]}, which no checkpoint keeps: register_buffer() what training "
+        "changes, and read self.progress, a buffer from 0 to 1 that `fit` sets, for a schedule.",
+    )
     mark = settings | {"labels": labels, "precision": precision}
     mark["weights"] = sum(parameter.numel() for parameter in model.parameters())
     return mark | contents(data, labels) | {f"steps of {k}": rounded(v) for k, v in steps.items()}
@@ -70,7 +73,7 @@ def float_copy(model: nn.Module) -> nn.Module:
     try:
         twin = copy.deepcopy(model).cpu().float().train()
     except (RuntimeError, TypeError) as error:
-        raise TrainingError(
+        raise checks.TrainingError(
             f"{type(model).__name__} cannot be copied ({error}): keep tensors that it needs as "
             "buffers or parameters, without gradients from elsewhere."
         ) from None
@@ -90,7 +93,7 @@ def loss_with(model: nn.Module, data, labels: bool) -> float:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         x = [to_float(part) for part in first_items(data, labels)]
-        return float(f"{loss_of(Losses(twin), 'loss', x)['loss'].item():.6g}")
+        return float(f"{checks.loss_of(Losses(twin), 'loss', x)['loss'].item():.6g}")
 
 
 def plain_numbers(model: nn.Module) -> dict[str, float]:
