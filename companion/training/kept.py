@@ -23,18 +23,10 @@ from torch import nn
 
 from companion.data import Images, Indexed, first_of
 from companion.data.files import DATA, write_atomically
+from companion.training import mark as marks
 from companion.training.checks import require, training_parts
 from companion.training.history import History
 from companion.training.loop import fit
-from companion.training.mark import (
-    SAME,
-    contents,
-    differences,
-    float_copy,
-    loss_with,
-    mark_of,
-    rounded,
-)  # fmt: skip
 from companion.training.schedule import clocks_of
 
 COMMITTED = DATA / "checkpoints"  # only companion.retrain writes here
@@ -64,12 +56,7 @@ def fit_or_load(
         print(f"{name}: loaded, trained on {source_of(data)} in {history.duration()}")
         return model, history
     print(f"{name}: training on {source_of(data)} ({why})")
-    first, again = (loss_with(model, data, mark["labels"]) for _ in range(2))
-    require(
-        not abs(first - again) > SAME * abs(first),
-        "the loss is another at every call: draw noise from torch's default generator (no numpy, no "
-        "generator of its own), and keep what changes in a buffer.",
-    )
+    marks.same_at_every_call(model, data, mark["labels"])
     state = Unfinished(TRAINED / f"{name}.{source_of(data)}.unfinished.pt", mark, anew=retrain)
     history = fit(model, data, seed=seed, resume=state, **settings)
     if history.interrupted:
@@ -122,7 +109,9 @@ def measure_or_load(
         model, mark = begun(model, data, seed, settings)
     moments = settings["moments"] = [int(step) for step in settings.get("moments", ())]
     glance = [first_of(x, few, getattr(data, "copies", False)) for x in items]
-    mark |= {"moments": moments} | contents(items, of=" measured") | seen(measure, model, glance)
+    mark |= (
+        {"moments": moments} | marks.contents(items, of=" measured") | seen(measure, model, glance)
+    )
     entry, why = look_up(name, files(name, data, numbers=True), data, mark)
     if entry:
         if trained:
@@ -151,7 +140,7 @@ def begun(build: Callable, data, seed: int, settings: dict) -> tuple[nn.Module, 
     )
     torch.manual_seed(seed)
     model = build()
-    return model, mark_of(model, data, seed=seed, **settings)
+    return model, marks.mark_of(model, data, seed=seed, **settings)
 
 
 def look_up(name: str, places: list[Path], data, mark: dict) -> tuple[dict | None, str | Path]:
@@ -169,7 +158,7 @@ def look_up(name: str, places: list[Path], data, mark: dict) -> tuple[dict | Non
                 f"is not of {weights.name} as it is now, damaged, exchanged or cut off in writing"
             )
             require(same, f"{path} {fault}: {mend_of(path)}.", CheckpointError)
-        moved = differences(entry["mark"], mark, getattr(data, "copies", False))
+        moved = marks.differences(entry["mark"], mark, getattr(data, "copies", False))
         if asked("COMPANION_ACCEPT", name) and path.is_relative_to(COMMITTED):
             print(f"{name}: accepted, {'; '.join(moved) or 'nothing has moved'}")
             entry, moved = {k: v for k, v in entry.items() if k != "loss"} | {"mark": mark}, []
@@ -191,12 +180,14 @@ def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None,
     except (SafetensorError, KeyError, RuntimeError) as error:
         text = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is of another model ({text}): {mend_of(path)}.") from None
-    loss = loss_with(model, data, mark["labels"])
+    loss = marks.loss_with(model, data, mark["labels"])
     if "loss" not in note:  # it was accepted
         write(path, note | {"loss": loss})
     off = abs(loss - (wanted := note.get("loss", loss)))
     fault = f"is of other weights: the loss on the first items {wanted:.4g} → {loss:.4g}"
-    require(off <= 10 * SAME * abs(wanted), f"{path} {fault}: {mend_of(path)}.", CheckpointError)
+    require(
+        off <= 10 * marks.SAME * abs(wanted), f"{path} {fault}: {mend_of(path)}.", CheckpointError
+    )
     model.to(training_parts(data, 1)[0].device).eval()
     for clock in clocks_of(model):
         clock.fill_(1)
@@ -206,14 +197,16 @@ def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None,
 def keep_weights(name: str, model: nn.Module, data, mark: dict, history: History) -> None:
     """Round the trained model where that loses nothing, and write it with its note."""
     exact = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
-    before = loss_with(model, data, mark["labels"])
+    before = marks.loss_with(model, data, mark["labels"])
     model.load_state_dict(state := {key: halved(value) for key, value in exact.items()})
-    loss = loss_with(model, data, mark["labels"])
-    if not abs(loss - before) <= SAME * abs(before):  # such as of a matrix that must be orthogonal
+    loss = marks.loss_with(model, data, mark["labels"])
+    if not abs(loss - before) <= marks.SAME * abs(
+        before
+    ):  # such as of a matrix that must be orthogonal
         model.load_state_dict(state := exact)
         loss = before
     past = asdict(history) | {"steps": {}}
-    past["terms"] = {key: rounded(values) for key, values in past["terms"].items()}
+    past["terms"] = {key: marks.rounded(values) for key, values in past["terms"].items()}
     path = files(name, data)[asked("COMPANION_RETRAIN", name)]
     write(path, FORMAT | {"mark": mark, "loss": loss, "history": past}, state)
 
@@ -252,8 +245,8 @@ def seen(measure: Callable, model: nn.Module, few: list[torch.Tensor]) -> dict:
     """What a measure makes of a few items, on a CPU with seeded dice: mean and standard deviation."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        found = named(measure(float_copy(model).eval(), *few))
-    both = lambda v: rounded([v.mean().item(), v.std(correction=0).item()])
+        found = named(measure(marks.float_copy(model).eval(), *few))
+    both = lambda v: marks.rounded([v.mean().item(), v.std(correction=0).item()])
     return {f"few: {key}": both(value.detach().double()) for key, value in found.items()}
 
 
@@ -287,7 +280,7 @@ class Unfinished:
             return 0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if differences(state["mark"], self.mark):
+            if marks.differences(state["mark"], self.mark):
                 return 0
             model.load_state_dict(state["model"])
             for turn, kept in zip(turns, state["turns"], strict=True):

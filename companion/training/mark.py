@@ -21,9 +21,7 @@ from companion.training.parallel import Losses, alone
 from companion.training.schedule import clocks_of
 
 STEPS = 8
-SAME = (
-    1e-3  # relative; kinds of CPU, threads and releases of torch differ by less than a tenth of it
-)
+SAME = 1e-3  # relative; CPUs, threads and releases of torch differ by a tenth of it
 SAME_COPY = 0.05  # of the mean picture, where copies of it in several sizes are about
 PARTS, SAMPLE = 16, 2000  # a mean item is kept as so many numbers, and is taken of so many items
 HARMLESS = {"model", "data", "moments", "watch", "bar", "resume"}  # these change no weight
@@ -32,7 +30,7 @@ HARMLESS = {"model", "data", "moments", "watch", "bar", "resume"}  # these chang
 def mark_of(model: nn.Module, data, **settings) -> dict:
     """The mark of `fit(model, data, **settings)`: {"lr": 0.002, "items": 60000, "steps of loss": [...]}.
 
-    model: as built. checks.TrainingError, in one sentence, for settings that `fit` does not have, and for a
+    model: as built. TrainingError, in one sentence, for settings that `fit` does not have, and for a
     model or a loss that no later run could be compared with.
     """
     try:
@@ -49,9 +47,7 @@ def mark_of(model: nn.Module, data, **settings) -> dict:
     try:
         with alone():
             steps = fit(twin, few, **settings | short_run).steps
-    except (
-        checks.DivergenceError
-    ) as error:  # at the top of the rate from the first step on, as no run is
+    except checks.DivergenceError as error:  # the rate has no rise here, as it has in a run
         steps = {"divergence": str(error)}
     changed = [key for key, value in plain_numbers(twin).items() if numbers.get(key) != value]
     checks.require(
@@ -94,6 +90,16 @@ def loss_with(model: nn.Module, data, labels: bool) -> float:
         torch.manual_seed(0)
         x = [to_float(part) for part in first_items(data, labels)]
         return float(f"{checks.loss_of(Losses(twin), 'loss', x)['loss'].item():.6g}")
+
+
+def same_at_every_call(model: nn.Module, data, labels: bool) -> None:
+    """TrainingError for a loss that no mark could know again: it draws from dice of its own."""
+    first, again = (loss_with(model, data, labels) for _ in range(2))
+    checks.require(
+        not abs(first - again) > SAME * abs(first),
+        "the loss is another at every call: draw noise from torch's default generator (no numpy, no "
+        "generator of its own), and keep what changes in a buffer.",
+    )
 
 
 def plain_numbers(model: nn.Module) -> dict[str, float]:
