@@ -2,6 +2,7 @@ import os
 import tempfile
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -31,3 +32,12 @@ def images():
     """Three hundred small random images."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (300, 1, 28, 28), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that a call has shown."""
+    drawn = []
+    monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
+    yield drawn
+    plt.close("all")

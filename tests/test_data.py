@@ -1,6 +1,10 @@
+"""Datasets: where they come from, what they hold, and what is said of a file that cannot be used."""
+
 import hashlib
+import math
 import os
 import shutil
+import sys
 import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +14,26 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from companion import data, metrics
-from companion.data import DataError, Images, binarised, digits, encoded, files, pictures, strokes
-from companion.training import notes
+from companion.data import (
+    DataError,
+    Images,
+    binarised,
+    digits,
+    dsprites,
+    encoded,
+    files,
+    pictures,
+    strokes,
+)
+from companion.data.corruption import CORRUPTIONS, gaussian, masking, salt_and_pepper
+from companion.training import kept
+
+drawn = sys.modules["companion.data.dsprites"]
+
 
 REAL = os.environ.get("COMPANION_DATA")  # before a test takes it away
 
@@ -154,8 +173,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
     path.write_text("old")
 
     def write(temporary):
-        with open(temporary, "w") as file:
-            file.write("half of the n")
+        temporary.write(b"half of the n")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -176,18 +194,18 @@ def test_pen_digits_are_seeded_balanced_and_centred_as_mnist_is():
         assert (centre - 13.5).abs().mean() < limit
 
 
-def test_a_judge_of_each_kind_of_digits_reads_the_other():
-    pens, pen_labels = strokes.digits(2000, seed=1)  # not those the judge of pens has seen
-    judge = metrics.DigitClassifier().eval()
-    judge.load_state_dict(notes.read_tensors(notes.COMMITTED / "31.1" / "judge.mnist.safetensors"))
-    assert metrics.accuracy(judge, pens, pen_labels) >= 80
-    real = digits._real_mnist()
-    if real is None:
+def test_a_classifier_of_each_kind_of_digits_reads_the_other():
+    def trained_on(name):
+        path = kept.COMMITTED / "31.1" / f"classifier.{name}.safetensors"
+        (classifier := metrics.DigitClassifier().eval()).load_state_dict(load_file(path))
+        return classifier
+
+    pens, pen_labels = strokes.digits(2000, seed=1)  # not those a classifier of pens has seen
+    assert metrics.accuracy(trained_on("mnist"), pens, pen_labels) >= 80
+    if (real := digits._real_mnist()) is None:
         pytest.skip("MNIST is not at hand: the other direction cannot be measured")
-    judge.load_state_dict(
-        notes.read_tensors(notes.COMMITTED / "31.1" / "judge.strokes.safetensors")
-    )
-    assert metrics.accuracy(judge, real.test[:2000], real.test_labels[:2000]) >= 80
+    some = real.test[:2000], real.test_labels[:2000]
+    assert metrics.accuracy(trained_on("strokes"), *some) >= 80
 
 
 @pytest.mark.slow
@@ -215,14 +233,6 @@ def test_tile_places_pictures_row_by_row():
     assert data.tile(torch.rand(1, 2, 3, 4, 5)).shape == (4, 11, 3)
 
 
-def test_packed_images_come_back_bit_for_bit_by_any_index():
-    images = (torch.rand(20, 1, 5, 7, generator=torch.Generator().manual_seed(0)) < 0.4).byte()
-    bits = data.packed("bits", images)
-    index = torch.tensor([3, 0, 19, 3])
-    assert len(bits) == 20 and torch.equal(bits[index], 255 * images[index])
-    assert bits[index].dtype == torch.uint8
-
-
 def test_indexed_items_are_made_when_asked_for():
     asked = []
     squares = data.Indexed(
@@ -231,17 +241,14 @@ def test_indexed_items_are_made_when_asked_for():
     assert asked == [] and squares[torch.tensor([2, 4])].tolist() == [4, 16] and asked == [2]
 
 
-def test_the_first_items_are_the_datas_own_save_for_imagenette():
+def test_the_first_items_are_the_datas_own_unless_copies_of_it_are_about():
     images = torch.arange(40 * 3 * 16 * 16).view(40, 3, 16, 16).byte()
-    other = data.Images("other-16", images, torch.arange(40), images[:1], torch.zeros(1), "here")
-    first, labels = data.first_items(other, labels=True)
+    parts = images, torch.arange(40), images[:1], torch.zeros(1), "here"
+    first, labels = data.first_items(Images("other-16", *parts), labels=True)
     assert torch.equal(first, images[:8]) and labels.tolist() == list(range(8))
-    genuine = data.Images("imagenette-16", images, torch.arange(40), images[:1], torch.zeros(1), "")
-    (stand_in,) = data.first_items(genuine)
+    (stand_in,) = data.first_items(Images("any-16", *parts, copies=True))
     assert stand_in.shape == (8, 3, 16, 16) and not torch.equal(stand_in, images[:8])
-    assert (
-        len(data.first_items(images[:, :1])[0]) == 32 and len(data.first_items(images[:5])[0]) == 5
-    )
+    assert [len(data.first_items(x)[0]) for x in (images[:, :1], images[:5])] == [16, 5]
 
 
 def test_two_copies_of_a_dataset_do_not_share_a_cache(tmp_path):
@@ -341,3 +348,183 @@ def test_encoded_items_are_made_of_the_images_asked_for():
     items = encoded("tokens", images, lambda x: (255 * x).round().long().sum((1, 2, 3)))
     assert len(items) == 10 and items.name == "tokens"
     assert items[torch.tensor([3, 0, 9])].tolist() == [12, 0, 36]
+
+
+def test_superposed_features_are_five_on_average_and_the_same_for_every_seed():
+    sums, truth = data.superposed(4000, seed=1)
+    other = data.superposed(10, seed=2)
+    assert sums.shape == (4000, 256) and torch.equal(truth, other[1])
+    assert torch.allclose(truth.norm(dim=1), torch.ones(512), atol=1e-5)
+    chance = 0.99 ** torch.arange(512)
+    mean = (5 * chance / chance.sum() / 2) @ truth  # each strength is a half on average
+    assert torch.cosine_similarity(sums.mean(0), mean, dim=0) > 0.9
+    # E |sum|² is about E Σ strength²: five features of mean square 1/3
+    assert sums.square().sum(1).mean().item() == pytest.approx(5 / 3, rel=0.1)
+
+
+# Corruption.
+
+
+GREY = torch.full((40, 1, 28, 28), 0.5)  # 31,360 pixels
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_strength_zero_leaves_the_image(corrupt):
+    x = torch.rand(5, 1, 8, 8)
+    assert torch.equal(corrupt(x, 0.0), x)
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS.values(), ids=CORRUPTIONS)
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), torch.tensor([0.5, 1.1])])
+def test_a_strength_outside_zero_to_one_is_refused(corrupt, strength):
+    with pytest.raises(ValueError, match=r"corruption strength .*: choose 0 to 1"):
+        corrupt(torch.zeros(2, 1, 4, 4), strength)
+
+
+def test_gaussian_noise_has_mean_zero_and_the_given_spread():
+    torch.manual_seed(0)
+    noise = gaussian(GREY, 0.4) - GREY
+    assert abs(noise.mean()) < 4 * 0.4 / GREY.numel() ** 0.5
+    assert noise.std() == pytest.approx(0.4, rel=0.02)
+
+
+def test_masking_sets_the_given_share_to_zero_and_leaves_the_rest():
+    torch.manual_seed(0)
+    x = masking(GREY, 0.3)
+    assert set(x.unique().tolist()) == {0.0, 0.5}
+    assert (x == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_salt_and_pepper_replaces_by_zero_and_one_alike():
+    torch.manual_seed(0)
+    x = salt_and_pepper(GREY, 0.6)
+    shares = {value: (x == value).float().mean().item() for value in (0.0, 0.5, 1.0)}
+    assert shares == pytest.approx({0.0: 0.3, 0.5: 0.4, 1.0: 0.3}, abs=0.01)
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_each_image_of_a_batch_may_have_its_own_strength(corrupt):
+    torch.manual_seed(0)
+    x = corrupt(GREY[:2], torch.tensor([0.0, 0.9]).view(2, 1, 1, 1))
+    assert torch.equal(x[0], GREY[0]) and (x[1] != GREY[1]).float().mean() > 0.8
+
+
+# The sprites against the published geometry, written out anew, pixel by pixel.
+
+
+def sprite(shape, scale, orientation, x, y):
+    """One sprite from its definition: a polygon's winding for the heart, nothing shared with the renderer."""
+    size, angle = 0.5 + 0.1 * scale, -2 * math.pi * orientation / 39
+    rows, columns = np.mgrid[:64, :64] + 0.5
+    dx, dy = columns - (16 + 32 * x / 31), rows - (16 + 32 * y / 31)
+    u = (math.cos(angle) * dx + math.sin(angle) * dy) / size
+    v = (-math.sin(angle) * dx + math.cos(angle) * dy) / size
+    if shape == 0:
+        return (np.abs(u) <= 9.6) & (np.abs(v) <= 9.6)
+    if shape == 1:
+        return (u / 12.78) ** 2 + (v / 7.22) ** 2 <= 1
+    t = np.linspace(0, 2 * math.pi, 4001)
+    curve = np.stack(
+        [
+            9.6 * np.sin(t) ** 3,
+            -0.662 * (13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+            - 1.43,
+        ]
+    )
+    crossings = np.zeros_like(u, int)  # of the curve's pieces to the right of each pixel's centre
+    for (u0, v0), (u1, v1) in zip(curve.T[:-1], curve.T[1:], strict=True):
+        between = (v0 > v) != (v1 > v)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crossings += between & (u < u0 + (v - v0) * (u1 - u0) / (v1 - v0))
+    return crossings % 2 == 1
+
+
+def factors(count, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    parts = [torch.randint(size, (count,), generator=draw) for size in drawn.SIZES]
+    return torch.stack(parts, 1)
+
+
+@pytest.mark.parametrize("shape", [0, 1, 2])
+def test_sprites_are_as_the_geometry_says(shape):
+    some = factors(12 if shape == 2 else 100)
+    some[:, 0] = shape
+    images = drawn.sprite_images(drawn.index_of(some)).numpy()
+    for image, row in zip(images, some.tolist(), strict=True):
+        assert np.array_equal(image, sprite(*row)), row
+
+
+def whole_frame(index):
+    """Each image in float64 over the whole frame, no window: (B, 64, 64) bool."""
+    _, scale, k, x, y = drawn.factors_of(index).double().T[..., None, None]
+    centre = torch.arange(64).double() + 0.5
+    dx, dy = centre - (16 + 32 * x / 31), (centre - (16 + 32 * y / 31)).mT
+    angle = -2 * math.pi * k / 39
+    u = (angle.cos() * dx + angle.sin() * dy) / (0.5 + 0.1 * scale)
+    v = (angle.cos() * dy - angle.sin() * dx) / (0.5 + 0.1 * scale)
+    shapes = torch.stack([drawn.in_square(u, v), drawn.in_ellipse(u, v), drawn.in_heart(u, v)])
+    return shapes[drawn.factors_of(index)[:, 0], torch.arange(len(index))]
+
+
+@pytest.mark.slow
+def test_one_image_in_a_hundred_equals_the_whole_frame():
+    every = torch.arange(0, drawn.COUNT, 101)  # 101 shares no divisor with a factor's size
+    for index in every.split(500):
+        assert torch.equal(drawn.sprite_images(index), whole_frame(index))
+
+
+def test_the_index_runs_through_the_factors_in_the_published_order():
+    every = torch.arange(drawn.COUNT)
+    found = drawn.factors_of(every)
+    assert torch.equal(drawn.index_of(found), every)
+    steps = 245_760 * found[:, 0] + 40_960 * found[:, 1] + 1024 * found[:, 2]
+    assert torch.equal(steps + 32 * found[:, 3] + found[:, 4], every)
+
+
+def test_symmetries():
+    some = factors(60)
+    full, start = some.clone(), some.clone()
+    full[:, 2], start[:, 2] = 39, 0
+    images = drawn.sprite_images(drawn.index_of(start))
+    assert torch.equal(drawn.sprite_images(drawn.index_of(full)), images)  # a whole turn
+    mirrored = start * torch.tensor([1, 1, 1, -1, 1]) + torch.tensor([0, 0, 0, 31, 0])
+    assert torch.equal(drawn.sprite_images(drawn.index_of(mirrored)), images.flip(-1))
+    area = [
+        drawn.sprite_images(drawn.index_of(torch.tensor([[s, k, 0, 15, 15]]))).sum().item()
+        for s in range(3) for k in range(6)
+    ]  # fmt: skip
+    assert all(
+        a < b
+        for s in range(3)
+        for a, b in zip(area[6 * s :], area[6 * s + 1 : 6 * s + 6], strict=False)
+    )
+    largest = torch.tensor(area).view(3, 6)[:, 5]
+    assert largest[0] == pytest.approx(19.2**2, rel=0.04)
+    assert largest[1] == pytest.approx(math.pi * 12.78 * 7.22, rel=0.04)
+
+
+def test_batches_are_blocks_averaged_and_every_eleventh():
+    large, small = dsprites(verbose=False), dsprites(32, every=11, verbose=False)
+    assert len(large) == 737_280 and len(small) == 67_026 and small.name == "dsprites-32"
+    index = torch.tensor([0, 5, 60_000])
+    some = large[11 * index].float()
+    blocks = some.view(3, 1, 32, 2, 32, 2).mean((3, 5))
+    assert some.shape == (3, 1, 64, 64) and set(some.unique().tolist()) == {0.0, 255.0}
+    assert torch.equal(small[index].float(), blocks.round())
+    counts = [drawn.factors_of(11 * torch.arange(len(small)))[:, f].bincount() for f in range(5)]
+    assert all(count.max() - count.min() <= 0.01 * count.max() + 1 for count in counts)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[3, 0, 0, 0, 0], [0, 6, 0, 0, 0], [0, 0, 0, 0, -1], [0, 0, 0, 0]]
+)
+def test_a_factor_out_of_range_is_named(wrong):
+    with pytest.raises(ValueError, match="shape 0 to 2, scale 0 to 5, orientation 0 to 39"):
+        drawn.index_of(torch.tensor([wrong]))
+
+
+def test_an_image_number_or_size_out_of_range_is_named():
+    with pytest.raises(ValueError, match="from 0 to 737279"):
+        drawn.sprite_images(torch.tensor([737_280]))
+    with pytest.raises(ValueError, match="size 48 is not 64, 32, 16 or 8"):
+        dsprites(48)

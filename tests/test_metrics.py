@@ -1,14 +1,17 @@
+"""Measures against libraries, closed forms and cases whose value is known."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import subspace_angles
+from scipy.linalg import sqrtm
+from shared import LinearGaussian
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA as LibraryPCA
 
 from companion import metrics
-from companion.metrics import filters
+from companion.metrics import density_coverage, frechet_distance, sample_scores, separable
 
 
 @pytest.fixture
@@ -37,13 +40,26 @@ def test_mse_reads_bytes_as_zero_to_one():
     assert metrics.mse(lambda x: x - 0.5, images) == 0.25
 
 
-def test_psnr_is_scikit_images(pictures):
-    noisy = (pictures * 0.9 + 0.02).numpy()
-    wanted = np.mean([
-        peak_signal_noise_ratio(a, b, data_range=1)
-        for a, b in zip(pictures.numpy(), noisy, strict=True)
-    ])  # fmt: skip
-    assert metrics.psnr(lambda x: x * 0.9 + 0.02, pictures) == pytest.approx(wanted, rel=1e-5)
+def test_decibels_are_scikit_images_psnr_of_each_image(pictures):
+    noisy = pictures * 0.9 + 0.02
+    pairs = zip(pictures.numpy(), noisy.numpy(), strict=True)
+    wanted = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]
+    assert metrics.decibels(noisy, pictures).tolist() == pytest.approx(wanted, rel=1e-5)
+    over = metrics.decibels(torch.full((1, 1, 2, 2), 3.0), torch.full((1, 1, 2, 2), 0.9))
+    assert over.item() == pytest.approx(20, rel=1e-4)  # what lies above white is shown as white
+
+
+@pytest.mark.parametrize(
+    "off", [lambda x: x[:, 0], lambda x: x[:, :1], lambda x: x.flatten(1), lambda x: x[..., :1]]
+)
+def test_outputs_that_would_be_broadcast_over_the_images_are_refused(off):
+    colour = torch.rand(4, 3, 8, 8)
+    for measure in (
+        lambda: metrics.mse(off, colour),
+        lambda: metrics.decibels(off(colour), colour),
+    ):
+        with pytest.raises(ValueError, match=r"the images are \(4, 3, 8, 8\): they must have the"):
+            measure()
 
 
 def test_pca_is_scikit_learns(pictures):
@@ -65,21 +81,6 @@ def test_pca_of_more_images_than_one_part_holds():
     assert torch.allclose(metrics.PCA(images).variance, wanted)
 
 
-def test_principal_angles_are_scipys():
-    generator = torch.Generator().manual_seed(1)
-    a, b = torch.randn(2, 3, 9, generator=generator, dtype=torch.float64)
-    wanted = np.rad2deg(subspace_angles(a.T.numpy(), b.T.numpy()))[::-1]
-    assert np.allclose(metrics.principal_angles(a, b), wanted)
-    mixed = torch.randn(3, 3, generator=generator, dtype=torch.float64) @ a
-    assert metrics.principal_angles(a, mixed).max() < 1e-6  # the same plane, other axes
-
-
-def test_small_angles_are_exact():
-    a = torch.eye(4, dtype=torch.float64)[:1]
-    b = torch.tensor([[1.0, 1e-9, 0, 0]], dtype=torch.float64)
-    assert metrics.principal_angles(a, b).item() == pytest.approx(np.rad2deg(1e-9), rel=1e-6)
-
-
 def test_a_linear_probe_reads_what_is_linear_and_not_what_is_not():
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(600, 2, generator=generator)
@@ -93,10 +94,10 @@ def test_readable_share_counts_confident_readings():
     images = torch.zeros(4, 1, 2, 2)
     images[:, 0, 0, 0] = torch.tensor([0.0, 0.2, 0.9, 1.0])
 
-    def judge(x):  # confidence grows with the first pixel
+    def classifier(x):  # confidence grows with the first pixel
         return torch.cat([20 * x[:, 0, 0, :1], torch.zeros(len(x), 9)], 1)
 
-    assert metrics.readable_share(judge, images) == 50
+    assert metrics.readable_share(classifier, images) == 50
 
 
 def test_jitter_keeps_the_ink_and_moves_it():
@@ -107,89 +108,6 @@ def test_jitter_keeps_the_ink_and_moves_it():
     assert y.shape == x.shape and not torch.equal(x, y)
     ratio = y.sum((1, 2, 3)) / 32
     assert ratio.min() > 0.8 and ratio.max() < 1.25
-
-
-def test_mixture_density_and_score_are_those_of_torch_and_autograd():
-    torch.manual_seed(0)
-    centres, x = torch.randn(7, 2).double(), torch.randn(50, 2).double().requires_grad_()
-    weights = torch.distributions.Categorical(torch.ones(7).double())
-    parts = torch.distributions.Independent(torch.distributions.Normal(centres, 0.3), 1)
-    library = torch.distributions.MixtureSameFamily(weights, parts).log_prob(x)
-    (score,) = torch.autograd.grad(library.sum(), x)
-    assert torch.allclose(metrics.mixture_log_prob(x, centres, 0.3), library)
-    assert torch.allclose(metrics.mixture_score(x, centres, 0.3), score)
-
-
-class Axes(torch.nn.Module):
-    """A dictionary whose features are the first three axes; a fourth never speaks."""
-
-    def encode(self, x):
-        return torch.cat([x[:, :3].relu(), torch.zeros(len(x), 1)], 1)
-
-    def decode(self, code):
-        return torch.nn.functional.pad(code[:, :3], (0, 1))
-
-
-def test_sparsity_counts_over_the_whole_set():
-    x = torch.zeros(12_000, 4)
-    x[0, 0], x[-1, 1], x[:, 3] = 2.0, 1.0, 1.0  # axis 2 never speaks; axis 3 is missed, constantly
-    x[5, 3] = 3.0
-    found = metrics.sparsity(Axes(), x)
-    total = ((x - x.mean(0)) ** 2).sum().item()
-    lost = (x[:, 3] ** 2).sum().item()
-    assert found["active"] == pytest.approx(2 / 12_000) and found["dead, %"] == 50
-    assert found["variance, %"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
-
-
-def test_a_feature_is_active_however_small_it_is():
-    x = torch.zeros(10, 4)
-    x[:, 0], x[3, 1], x[4, 2] = 1e-6, 1e-30, -1.0  # the third is negative: not active
-    found = metrics.sparsity(Axes(), x)
-    assert found["active"] == pytest.approx(1.1) and found["dead, %"] == 50
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [(torch.zeros(0, 4), "no activations"), (torch.full((3, 4), float("nan")), "NaN")],
-)
-def test_sparsity_refuses_what_it_cannot_measure(rows, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.sparsity(Axes(), rows)
-
-
-def test_matched_cosines_count_a_direction_once():
-    truth = torch.eye(4)[:3]
-    doubled = torch.stack([truth[0], truth[0] * 5, truth[1], truth[3 - 1] + truth[1]])
-    assert torch.allclose(metrics.matched_cosines(truth[[2, 0, 1]], truth), torch.ones(3))
-    assert metrics.matched_cosines(doubled, truth).tolist() == pytest.approx([1, 1, 0.5**0.5])
-    assert metrics.matched_cosines(truth[:1], truth).tolist() == [1, 0, 0]  # too few: the rest 0
-    # taken greedily, the first would have the second's partner and leave it almost nothing
-    near = torch.tensor([[1.0, 0.1, 0], [1.0, 0.0, 0.5]])
-    assert metrics.matched_cosines(near, torch.eye(3)[[0, 2]])[1] > 0.4
-
-
-class LinearGaussian:
-    """z ~ N(0, I), x | z ~ N(W z, s² I): everything is known in closed form."""
-
-    def __init__(self, pixels=6, axes=2, s=0.7):
-        generator = torch.Generator().manual_seed(0)
-        self.w, self.s = torch.randn(pixels, axes, generator=generator).double(), s
-        eye = torch.eye(axes).double()
-        self.posterior = torch.linalg.inv(eye + self.w.T @ self.w / s**2)  # covariance
-
-    def log_p(self, x):
-        covariance = self.w @ self.w.T + self.s**2 * torch.eye(len(self.w))
-        mean = torch.zeros(len(self.w)).double()
-        return torch.distributions.MultivariateNormal(mean, covariance).log_prob(x)
-
-    def log_weights(self, x, k, spread=1.0):
-        """Draws from the exact posterior, its covariance enlarged by `spread`."""
-        mean = x.double() @ self.w @ self.posterior / self.s**2
-        q = torch.distributions.MultivariateNormal(mean, spread * self.posterior)
-        z = q.sample((k,))  # (k, B, M)
-        prior = torch.distributions.Normal(0, 1).log_prob(z).sum(-1)
-        likelihood = torch.distributions.Normal(z @ self.w.T, self.s).log_prob(x).sum(-1)
-        return prior + likelihood - q.log_prob(z)
 
 
 def test_at_the_exact_posterior_one_sample_gives_log_p():
@@ -223,79 +141,24 @@ def test_the_bound_is_streamed_and_counts_every_sample_once():
     assert torch.allclose(bound, torch.full((7,), math.log((1 + 2 + 1 + 2 + 1) / 5)).double())
 
 
-def test_a_refined_posterior_is_the_exact_one_where_that_is_gaussian():
-    """Orthogonal axes make the exact posterior a diagonal Gaussian: then both gaps close."""
-    torch.manual_seed(0)
-    truth, x = LinearGaussian(), torch.randn(20, 6).double()
-    truth.w = torch.linalg.qr(truth.w)[0] * torch.tensor([2.0, 0.5])
-    precision = 1 + truth.w.square().sum(0) / truth.s**2  # (2,)
-    exact = x @ truth.w / truth.s**2 / precision
-
-    def nll(z):
-        return -torch.distributions.Normal(z @ truth.w.T, truth.s).log_prob(x).sum(-1)
-
-    start = torch.zeros(20, 2).double()
-    mean, log_var = metrics.refined_posterior(nll, start, start, steps=400)
-    found = torch.distributions.Normal(mean, (log_var / 2).exp())
-    wanted = torch.distributions.Normal(exact, precision**-0.5)
-    gap = torch.distributions.kl_divergence(found, wanted).sum(1)  # nats
-    assert gap.max() < 0.01
-    assert not start.any()  # the encoder's own posterior stays as it was
-
-
 @pytest.mark.parametrize("samples", [0, -3])
 def test_no_samples_no_bound(samples):
     with pytest.raises(ValueError, match="at least one importance sample"):
         metrics.importance_weighted(lambda x, k: x, torch.zeros(3, 2), samples)
 
 
-def test_the_measure_of_a_likelihood_is_seeded_and_short_for_a_spot_check():
+def test_the_measure_of_a_likelihood_is_seeded_and_counts_all_its_samples():
     asked = []
 
     def log_weights(model, x, count):
         asked.append(count)
         return model + torch.randn(count, len(x))
 
-    measure = metrics.log_likelihood(log_weights, 50)
+    measure = metrics.log_likelihood(log_weights, 70)
     first, again = (measure(3.0, torch.zeros(9, 2)) for _ in range(2))
     assert torch.equal(first, again) and first.shape == (9,) and first.dtype == torch.float32
     assert first.mean().item() == pytest.approx(3.5, abs=0.3)  # log E exp of a standard normal
-    asked.clear()
-    measure(3.0, torch.zeros(8, 2))
-    assert asked == [20]
-
-
-def test_the_elbo_of_a_gaussian_is_the_linear_models_in_closed_form():
-    """log p(x) less the KL to the posterior, whatever the Gaussian; the same noise for each."""
-    truth, x = (
-        LinearGaussian(),
-        torch.randn(5, 6, generator=torch.Generator().manual_seed(1)).double(),
-    )
-
-    def nll(z):
-        return -torch.distributions.Normal(z @ truth.w.T, truth.s).log_prob(x).sum(-1)
-
-    mean, log_var = torch.full((5, 2), 0.3).double(), torch.full((5, 2), -1.0).double()
-    exact = x @ truth.w @ truth.posterior / truth.s**2
-    normal = torch.distributions.MultivariateNormal
-    q = normal(mean, torch.diag_embed(log_var.exp()))
-    gap = torch.distributions.kl_divergence(q, normal(exact, truth.posterior))
-    found = metrics.elbos(nll, mean, log_var, samples=100_000)
-    assert torch.allclose(found, truth.log_p(x) - gap, atol=0.05)
-    assert torch.equal(found, metrics.elbos(nll, mean, log_var, samples=100_000))
-
-
-def test_probabilistic_pca_is_scikit_learns(pictures):
-    pca, flat = metrics.PCA(pictures), pictures.flatten(1).double().numpy()
-    library = LibraryPCA(5).fit(flat)
-    noise, log_p = pca.log_likelihood(pictures, 5)
-    scale = 249 / 250  # the library divides the covariance by N - 1
-    assert noise == pytest.approx(library.noise_variance_ * scale)
-    covariance = library.get_covariance() * scale
-    normal = torch.distributions.MultivariateNormal(
-        torch.tensor(flat.mean(0)), torch.tensor(covariance)
-    )
-    assert log_p == pytest.approx(normal.log_prob(torch.tensor(flat)).mean().item(), rel=1e-4)
+    assert asked == 2 * [50, 20]
 
 
 def test_active_units_count_means_that_move():
@@ -328,19 +191,6 @@ def test_weights_that_are_not_finite_are_refused():
         )
 
 
-def test_the_spectrum_of_a_wave_is_at_its_frequency():
-    across = torch.arange(28) / 28
-    wave = torch.cos(2 * math.pi * 5 * across).expand(2, 1, 28, 28)
-    power = metrics.spectrum(wave)
-    assert power.shape == (15,) and power.argmax() == 5
-    assert power[5] > 1e6 * power[[f for f in range(15) if f != 5]].max()
-
-
-def test_the_spectrum_of_white_noise_is_flat_at_its_variance():
-    noise = 0.3 * torch.randn(400, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(metrics.spectrum(noise), torch.full((11,), 0.09).double(), rtol=0.1)
-
-
 def test_the_energy_above_a_frequency_is_parsevals():
     """A mean, a wave of 3 cycles and one of 7: their mean squares are known."""
     t = torch.arange(32) / 32
@@ -351,35 +201,6 @@ def test_the_energy_above_a_frequency_is_parsevals():
         assert metrics.high_energy(images, cycles) == pytest.approx(energy, abs=1e-6)
 
 
-def test_a_slanted_wave_counts_at_the_length_of_its_wave_vector():
-    across, down = torch.meshgrid(torch.arange(28) / 28, torch.arange(28) / 28, indexing="xy")
-    wave = torch.cos(2 * math.pi * (4 * across + 4 * down))[None, None]  # √32 = 5.66 cycles
-    assert metrics.spectrum(wave).argmax() == 6
-
-
-def test_a_filter_is_tuned_by_examples_and_scaled_back():
-    clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    restore = metrics.tuned("Gaussian blur", 0.5 * clean + 0.2, clean)
-    assert restore.setting == 0  # nothing to smooth: only gain and offset are wrong
-    unseen = torch.rand(3, 1, 28, 28)
-    assert torch.allclose(restore(0.5 * unseen + 0.2), unseen, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", metrics.FILTERS)
-def test_each_filter_takes_the_setting_that_restores_best(kind):
-    clean = torch.zeros(2, 1, 28, 28)
-    clean[:, :, 6:20, 10:16] = 1
-    noisy = clean + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    restore = metrics.tuned(kind, noisy, clean)
-    quality = metrics.decibels(restore(noisy), clean).mean()
-    assert quality > metrics.decibels(noisy, clean).mean() + 3
-    for setting in metrics.FILTERS[kind]:
-        other = filters.filtered(noisy, kind, setting)
-        gain = ((other - other.mean()) * clean).mean() / other.var()
-        scaled = gain * (other - other.mean()) + clean.mean()
-        assert metrics.decibels(scaled, clean).mean() <= quality + 1e-4
-
-
 def test_interpolation_holds_both_ends_and_equal_steps():
     a, b = torch.randn(2, 5, 3)
     path = metrics.interpolate(a, b, steps=5)
@@ -387,39 +208,106 @@ def test_interpolation_holds_both_ends_and_equal_steps():
     assert torch.allclose(path.diff(dim=0), ((b - a) / 4).expand(4, 5, 3), atol=1e-6)
 
 
-class Reader:
-    """One axis and one pixel, p(x | z) = N(z, s²): log p(x) is that of N(0, 1 + s²)."""
-
-    s = 0.5
-
-    def posterior(self, x):
-        var = torch.full_like(x, self.s**2 / (1 + self.s**2))
-        return x / (1 + self.s**2), var.log()
-
-    def nll(self, x, z):
-        return ((x - z).square() / self.s**2 + math.log(2 * math.pi * self.s**2)).sum(1) / 2
+def test_pairs_are_of_one_class_or_of_two_and_each_has_two_members():
+    labels = torch.randint(10, (1000,), generator=torch.Generator().manual_seed(0))
+    pairs = metrics.pairs_by_class(labels, count=500)
+    for kind, alike in (("one class", True), ("two classes", False)):
+        first, second = pairs[kind]
+        assert len(first) == len(second) == 500
+        assert ((labels[first] == labels[second]) == alike).all() and (first != second).all()
 
 
-def test_a_codes_value_is_known_for_a_linear_reader():
-    torch.manual_seed(0)
-    reader = Reader()
-    x = torch.randn(4000, 1) * (1 + reader.s**2) ** 0.5
-    log_p, own, other = metrics.code_value(reader, x, samples=3).double()
-    exact = torch.distributions.Normal(0, (1 + reader.s**2) ** 0.5).log_prob(x[:, 0])
-    assert torch.allclose(log_p, -exact.double(), atol=1e-4)  # the posterior is exact
-    constant = math.log(2 * math.pi * reader.s**2) / 2
-    var = reader.s**2 / (1 + reader.s**2)
-    assert own.mean().item() - constant == pytest.approx(0.5, abs=0.03)  # E(x - z)² is s²
-    apart = 1 + reader.s**2 + 1  # variances of x and of an independent z, which is N(0, 1)
-    assert other.mean().item() - constant == pytest.approx(apart / reader.s**2 / 2, rel=0.06)
-    assert var < 1
+# How near samples come to data.
 
 
-def test_what_a_latent_code_holds_in_one_line():
-    torch.manual_seed(1)  # the measure draws with seed 0
-    means = torch.randn(2500, 3) * torch.tensor([0.8**0.5, 0.05, 0.0])
-    log_vars = torch.tensor([0.2, 1.0, 1.0]).log().expand_as(means)
-    found = metrics.latent_use(means, log_vars)
-    assert found["active units"] == 1
-    assert found["mutual information, nats"] == pytest.approx(math.log(5) / 2, abs=0.05)
-    assert found["KL, nats"] == pytest.approx(math.log(5) / 2, abs=0.05)
+def normal(count, dimensions=4, seed=0):
+    return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_set_is_at_no_distance_from_itself_and_halves_at_little():
+    x = normal(2000, 16)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    floor = frechet_distance(x[:1000], x[1000:])
+    assert 0 < floor < 0.2 < frechet_distance(x, 1.5 * x)
+
+
+def test_gaussians_have_the_closed_form():
+    """Exact moments: means and covariances are set, not drawn."""
+    x = normal(500)
+    x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(x.T.cov())).T  # covariance I
+    scale, shift = torch.tensor([0.5, 1.0, 2.0, 3.0]), torch.tensor([1.0, 0.0, -2.0, 0.5])
+    wanted = shift.square().sum() + (scale - 1).square().sum()  # commuting covariances
+    assert frechet_distance(x, scale * x + shift) == pytest.approx(wanted.item(), rel=1e-4)
+    a, b = x @ normal(4, seed=1), x @ normal(4, seed=2)  # covariances that do not commute
+    sigma = [np.cov(y.double().numpy().T) for y in (a, b)]
+    cross = np.trace(sqrtm(sigma[0] @ sigma[1]).real)
+    assert frechet_distance(a, b) == pytest.approx(
+        np.trace(sigma[0]) + np.trace(sigma[1]) - 2 * cross, rel=1e-6
+    )
+
+
+def test_a_covariance_without_full_rank_is_measured_too():
+    x = normal(300, 6)
+    x[:, 3:] = 0
+    assert frechet_distance(x, x + 1) == pytest.approx(6, rel=1e-4)
+
+
+def test_density_and_coverage_are_those_of_the_package():
+    prdc = pytest.importorskip("prdc")
+    for seed, scale in ((1, 1.0), (2, 0.3), (3, 3.0)):
+        data, samples = normal(400, 8), scale * normal(300, 8, seed)
+        wanted = prdc.compute_prdc(data.numpy(), samples.numpy(), nearest_k=5)
+        density, coverage = density_coverage(data, samples, batch=150)
+        assert density == pytest.approx(wanted["density"], abs=1e-6)
+        assert coverage == pytest.approx(wanted["coverage"], abs=1e-6)
+
+
+def test_density_and_coverage_by_hand():
+    data = torch.tensor([[0.0], [1.0], [3.0], [7.0]])  # balls for k = 1: radius 1, 1, 2, 4
+    samples = torch.tensor([[0.5], [4.0], [100.0]])
+    # .5 lies in the balls of 0 and 1; 4 in those of 3 and 7; 100 in none
+    density, coverage = density_coverage(data, samples, k=1)
+    assert density == pytest.approx(4 / 3) and coverage == 1.0
+    assert density_coverage(data, samples[2:].repeat(2, 1), k=1) == (0.0, 0.0)
+    assert density_coverage(data, samples[:1].repeat(2, 1), k=1)[1] == 0.5
+
+
+def test_what_lies_elsewhere_is_told_apart_and_what_does_not_is_not():
+    ring = torch.nn.functional.normalize(normal(3000, 2), dim=1)
+    assert separable(ring, normal(3000, 2, seed=1)) > 90  # the hole in the middle is found
+    assert 45 < separable(normal(3000), normal(3000, seed=1)) < 55
+
+
+@pytest.mark.parametrize(
+    "measure, a, b, words",
+    [
+        (frechet_distance, normal(5), normal(5, 3), r"\(5, 4\) and \(5, 3\)"),
+        (frechet_distance, normal(5), normal(1), "at least two"),
+        (density_coverage, normal(5), normal(9), "more than 5 data points, and there are 5"),
+        (separable, normal(50), normal(49), "50 codes against 49 samples"),
+        (separable, normal(50), torch.zeros(50), r"\(50,\): pass"),
+    ],
+)
+def test_sets_that_cannot_be_compared_are_named(measure, a, b, words):
+    with pytest.raises(ValueError, match=words):
+        measure(a, b)
+
+
+def test_the_scores_of_images_are_those_of_their_features():
+    images, others = torch.rand(200, 1, 4, 4), torch.rand(150, 1, 4, 4) + 0.1
+    found = sample_scores(lambda x: x.flatten(1)[:, :5], images, others)
+    a, b = images.flatten(1)[:, :5], others.flatten(1)[:, :5]
+    density, coverage = density_coverage(a, b)
+    assert found == {
+        "Fréchet distance": frechet_distance(a, b), "density": density, "coverage": coverage
+    }  # fmt: skip
+
+
+def test_a_scorer_gives_what_its_three_scores_give_one_by_one():
+    code = lambda x: x.flatten(1)
+    data, samples = (
+        normal(count, 2, seed).view(-1, 1, 1, 2) for count, seed in ((500, 0), (400, 2))
+    )
+    scores = metrics.scorer(code, data)(samples)
+    assert scores["Fréchet distance"] == frechet_distance(code(data), code(samples))
+    assert (scores["density"], scores["coverage"]) == density_coverage(code(data), code(samples))

@@ -1,4 +1,4 @@
-"""The models and the sums that notebook 31.3 builds, taken from its cells."""
+"""The models and the sums that notebook 31.3 builds, taken from its cells, and its section's file."""
 
 import math
 import sys
@@ -6,21 +6,22 @@ import types
 from functools import partial
 from textwrap import dedent
 
+import numpy as np
 import pytest
 import torch
 from cells import cells, definitions
+from shared import LinearGaussian
 from torch import nn
 
-from companion.metrics import elbos, importance_weighted, log_likelihood
-from companion.models import (
-    bernoulli_nll,
-    discretised_logistic_nll,
-    gaussian_kl,
-    gaussian_nll,
-)
+from companion import metrics
+from companion.metrics import SOURCES, importance_weighted, log_likelihood
+from companion.models import bernoulli_nll, discretised_logistic_nll, gaussian_kl, gaussian_nll
+from companion.sections import s31_3
 from companion.training import TrainingError, fit
 
 BUILT = definitions("31.3")
+
+
 log_weights = BUILT["log_weights"]
 
 
@@ -78,7 +79,7 @@ def test_the_elbo_of_a_decoder_that_ignores_its_code_is_known(x):
     mean, log_var = torch.randn(6, 1), torch.randn(6, 1)
     wanted = -bernoulli_nll(x, torch.full_like(x, 0.3)) - gaussian_kl(mean, log_var)
     nll = partial(BUILT["distortion"], vae, x)
-    assert torch.allclose(elbos(nll, mean, log_var, samples=3), wanted, atol=1e-5)
+    assert torch.allclose(s31_3.elbos(nll, mean, log_var, samples=3), wanted, atol=1e-5)
 
 
 def test_a_gaussian_in_place_of_the_encoders_changes_the_proposals_and_not_the_likelihood(x):
@@ -160,3 +161,123 @@ def test_published_weights_out_of_reach_are_one_line(capsys):
     part = source[source.index("    try:\n") : source.index("    cat = ")]
     exec(dedent(part), {"AutoencoderKL": library, "PUBLISHED": True, "nets": {}})
     assert capsys.readouterr().out.count("\n") == 1
+
+
+# Posteriors searched for each image, and samples of codes on spaces whose holes are known.
+
+
+def test_a_refined_posterior_is_the_exact_one_where_that_is_gaussian():
+    """Orthogonal axes make the exact posterior a diagonal Gaussian: then both gaps close."""
+    torch.manual_seed(0)
+    truth, x = LinearGaussian(), torch.randn(20, 6).double()
+    truth.w = torch.linalg.qr(truth.w)[0] * torch.tensor([2.0, 0.5])
+    precision = 1 + truth.w.square().sum(0) / truth.s**2  # (2,)
+    exact = x @ truth.w / truth.s**2 / precision
+
+    def nll(z):
+        return -torch.distributions.Normal(z @ truth.w.T, truth.s).log_prob(x).sum(-1)
+
+    start = torch.zeros(20, 2).double()
+    mean, log_var = s31_3.refined_posterior(nll, start, start, steps=400)
+    found = torch.distributions.Normal(mean, (log_var / 2).exp())
+    wanted = torch.distributions.Normal(exact, precision**-0.5)
+    gap = torch.distributions.kl_divergence(found, wanted).sum(1)  # nats
+    assert gap.max() < 0.01
+    assert not start.any()  # the encoder's own posterior stays as it was
+
+
+def test_the_elbo_of_a_gaussian_is_the_linear_models_in_closed_form():
+    """log p(x) less the KL to the posterior, whatever the Gaussian; the same noise for each."""
+    truth, x = (
+        LinearGaussian(),
+        torch.randn(5, 6, generator=torch.Generator().manual_seed(1)).double(),
+    )
+
+    def nll(z):
+        return -torch.distributions.Normal(z @ truth.w.T, truth.s).log_prob(x).sum(-1)
+
+    mean, log_var = torch.full((5, 2), 0.3).double(), torch.full((5, 2), -1.0).double()
+    exact = x @ truth.w @ truth.posterior / truth.s**2
+    normal = torch.distributions.MultivariateNormal
+    q = normal(mean, torch.diag_embed(log_var.exp()))
+    gap = torch.distributions.kl_divergence(q, normal(exact, truth.posterior))
+    found = s31_3.elbos(nll, mean, log_var, samples=100_000)
+    assert torch.allclose(found, truth.log_p(x) - gap, atol=0.05)
+    assert torch.equal(found, s31_3.elbos(nll, mean, log_var, samples=100_000))
+
+
+def ring(count=2000, seed=0):
+    """Codes on a ring of radius 3 in the plane: a hole in the middle."""
+    draw = torch.Generator().manual_seed(seed)
+    angle, radius = torch.rand(count, generator=draw) * 2 * math.pi, 3.0
+    noise = 0.1 * torch.randn(count, 2, generator=draw)
+    return radius * torch.stack([angle.cos(), angle.sin()], 1) + noise
+
+
+def blob(count=2000, seed=0):
+    """Correlated normal codes: no hole."""
+    mixing = torch.tensor([[2.0, 0.0], [1.5, 0.5]])
+    return torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)) @ mixing.T + 4
+
+
+def picture(z):
+    return z.view(-1, 1, 1, 2)
+
+
+def code(x):
+    return x.flatten(1)
+
+
+def test_a_ring_has_a_hole_that_no_gaussian_avoids_and_a_blob_has_none():
+    for codes, holes in ((ring, True), (blob, False)):
+        scores = metrics.scorer(code, picture(codes(seed=1)))
+        found = s31_3.latent_holes(code, lambda z: z, picture(codes()), scores, standard=False)
+        assert found.shape == (len(SOURCES), 4)
+        fitted, encoded = found[1], found[2]
+        assert encoded[1] == pytest.approx(1, abs=0.15) and encoded[3] == pytest.approx(50, abs=4)
+        if holes:
+            assert fitted[1] < 0.4 and fitted[3] > 85
+        else:
+            assert fitted[1] == pytest.approx(1, abs=0.15) and fitted[3] < 55
+
+
+def test_codes_are_standardised_axis_by_axis_unless_the_model_has_a_prior():
+    seen = {}
+
+    def keep(samples):
+        seen[len(seen)] = samples
+        return {"a": 0.0, "b": 0.0, "c": 0.0}
+
+    for standard in (False, True):
+        s31_3.latent_holes(code, lambda z: z, picture(blob()), keep, standard)
+    scaled, _, own, prior, _, _ = (value.view(-1, 2) for value in seen.values())
+    assert torch.allclose(scaled.mean(0), own.mean(0), atol=0.15)
+    assert torch.allclose(scaled.std(0), own.std(0), rtol=0.1)
+    assert abs(scaled.T.corrcoef()[0, 1]) < 0.1 < own.T.corrcoef()[0, 1]  # no correlation is kept
+    assert torch.allclose(prior.mean(0), torch.zeros(2), atol=0.1)
+    assert torch.allclose(prior.std(0), torch.ones(2), atol=0.1)
+
+
+def test_a_posterior_is_shaded_under_the_gaussians_that_stand_for_it(figures):
+    def log_joint(z):
+        return -((z - torch.tensor([1.0, 0.0])) ** 2).sum(1) / (2 * 0.25)
+
+    ellipses = {
+        "a": torch.tensor([[0.0, 0.0], [0.0, 0.0]]),
+        "b": torch.tensor([[1.0, 0.0], [-1.4, -1.4]]),
+    }
+    s31_3.posterior_picture(log_joint, ellipses, torch.zeros(1, 4, 4), "title")
+    axis = figures[0].axes[0]
+    shade = np.asarray(axis.images[0].get_array())
+    left, right, low, high = axis.images[0].get_extent()
+    row, column = np.unravel_index(shade.argmax(), shade.shape)
+    assert left + (column + 0.5) * (right - left) / 80 == pytest.approx(1.0, abs=0.1)
+    assert high - (row + 0.5) * (high - low) / 80 == pytest.approx(0.0, abs=0.1)
+    assert [patch.width for patch in axis.patches] == pytest.approx([4.0, 4 * math.exp(-0.7)])
+
+
+def test_columns_start_at_one(figures):
+    s31_3.columns([3.0, 1.0], "axis", "nats", "title")
+    bars = figures[0].axes[0].patches
+    assert [bar.get_height() for bar in bars] == [3, 1]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([1, 2])

@@ -1,17 +1,30 @@
-"""The hierarchies that notebook 31.5 builds, taken from its cells."""
+"""The hierarchies that notebook 31.5 builds, taken from its cells, and its section's file."""
 
+import io
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from cells import definitions
+from PIL import Image
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from companion.models import discretised_logistic_nll
+from companion.models.likelihoods import log_bin_mass
+from companion.sections import s31_5
+from companion.sections.s31_5 import (
+    logistic_mixture_nll,
+    mixture_parts,
+    sample_logistic_mixture,
+)
 from companion.training import fit, fit_or_load
 
 nb = SimpleNamespace(**definitions("31.5"))
+
+
 TINY = {"sides": (1, 7, 7), "width": 16, "latent": 2}
 
 
@@ -282,3 +295,123 @@ def test_a_deep_hierarchy_learns():
     x[:128, :, :14], x[128:, :, 14:] = 255, 255  # the upper half is white, or the lower
     past = fit(tiny(), x, epochs=10, batch=32, lr=4e-3, average=0.9, bar=False)
     assert past.terms["bound"][-1] < 0.2 * past.terms["bound"][0]
+
+
+# The likelihood of colour pixels.
+
+
+@pytest.fixture
+def numbers():
+    """What a decoder might say of three pixels: two components, sharp and wide."""
+    return torch.randn(1, 20, 1, 3, generator=torch.Generator().manual_seed(0)).double()
+
+
+def mass_of(red, green, blue, numbers):
+    """Probabilities under the mixture of colours (N,) each, at the first pixel."""
+    x = torch.stack([red, green, blue], 1)[:, :, None, None].double()
+    return (-logistic_mixture_nll(x, numbers[..., :1].expand(len(x), -1, -1, -1))).exp()
+
+
+def test_the_mixture_sums_to_one_over_all_colours(numbers):
+    """Over all blues and greens at each of some reds it is red's own mixture, which sums to one."""
+    level = torch.arange(256).double() / 255
+    logits, means, log_scales, _ = mixture_parts(numbers[..., :1])
+    red = log_bin_mass(level[:, None], means[0, 0, :, 0, 0], log_scales[0, 0, :, 0, 0]).exp()
+    red = red.double() @ logits[0, :, 0, 0].double().softmax(0)  # (256,)
+    assert red.sum().item() == pytest.approx(1, abs=1e-5)
+    green, blue = torch.cartesian_prod(level, level).unbind(1)
+    for at in (0, 77, 254, 255):
+        total = mass_of(level[at].expand_as(green), green, blue, numbers).sum()
+        assert total.item() == pytest.approx(red[at].item(), rel=1e-4)
+
+
+def test_the_mixture_of_one_grey_component_is_the_discretised_logistic(numbers):
+    """Without slopes the three colours are apart, and one component is the plain likelihood."""
+    one = numbers.unflatten(1, (10, 2))[:, :, 0].clone()
+    one[:, 7:] = 0
+    x = torch.randint(0, 256, (1, 3, 1, 3), generator=torch.Generator().manual_seed(2)) / 255.0
+    mean, log_scale = (one[:, 1:4].float() + 1) / 2, one[:, 4:7].float() - math.log(2)
+    wanted = discretised_logistic_nll(x, mean, log_scale)
+    assert torch.allclose(logistic_mixture_nll(x, one), wanted, rtol=1e-5)
+
+
+def test_samples_of_the_mixture_are_as_likely_as_it_says(numbers):
+    """The share of draws in the bin of each red, and blue's mean where red and green are known."""
+    torch.manual_seed(0)
+    drawn = sample_logistic_mixture(numbers[..., :1].expand(40_000, -1, -1, -1))[:, :, 0, 0]
+    level = torch.arange(256).double() / 255
+    logits, means, log_scales, slopes = mixture_parts(numbers[..., :1])
+    mass = log_bin_mass(level[:, None], means[0, 0, :, 0, 0], log_scales[0, 0, :, 0, 0]).exp()
+    mass = mass.double() @ logits[0, :, 0, 0].double().softmax(0)
+    counts = (255 * drawn[:, 0]).round().long().bincount(minlength=256) / len(drawn)
+    assert (counts.cumsum(0) - mass.cumsum(0)).abs().max() < 0.01
+    one = numbers.unflatten(1, (10, 2))[:, :, :1].flatten(1, 2)[..., :1].clone()
+    one[:, 1:4], one[:, 4:7], one[:, 8] = 0, -9, 3  # sharp, mid-grey; blue moves with red
+    one[:, 1] = 0.4
+    red, green, blue = sample_logistic_mixture(one)[0, :, 0, 0].tolist()
+    slopes = one[0, 7:, 0, 0].tanh()
+    assert red == pytest.approx(0.7, abs=0.01)
+    assert green == pytest.approx(0.5 + 0.2 * slopes[0].item(), abs=0.01)
+    moved = 0.2 * slopes[1].item() + (green - 0.5) * slopes[2].item()
+    assert blue == pytest.approx(0.5 + moved, abs=0.01)
+
+
+def test_at_temperature_zero_a_pixel_is_a_components_mean(numbers):
+    torch.manual_seed(0)
+    drawn = sample_logistic_mixture(numbers.expand(50, -1, -1, -1), 0.0)[:, 0]  # red
+    means = mixture_parts(numbers)[1][0, 0].clamp(0, 1)  # (2, 1, 3)
+    assert ((drawn[:, None] - means).abs().amin(1) < 1e-6).all()
+
+
+def test_a_mixture_that_does_not_fit_the_picture_is_refused():
+    for x, numbers in (((1, 1, 2, 2), (1, 20, 2, 2)), ((1, 3, 2, 2), (1, 21, 2, 2))):
+        with pytest.raises(ValueError, match=r"needs \(B, 10 K, H, W\)"):
+            logistic_mixture_nll(torch.zeros(x), torch.zeros(numbers))
+
+
+def test_lossless_files_come_back_as_they_were_and_are_counted():
+    noise = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    for kind in ("PNG", "WebP"):
+        assert s31_5.lossless_bits(noise.byte(), kind) > 8  # noise does not shrink
+        assert s31_5.lossless_bits(flat, kind) < 0.2
+    pixels, file = noise[0].byte().movedim(0, -1).numpy(), io.BytesIO()
+    Image.fromarray(pixels).save(file, "webp", lossless=True, method=6)
+    assert s31_5.lossless_bits(noise[:1].byte(), "WebP") == 8 * len(file.getvalue()) / 768
+    assert np.array_equal(np.asarray(Image.open(file)), pixels)
+
+
+def test_fixed_levels_are_redrawn_with_the_same_noise_until_asked_for_other():
+    calls = []
+
+    def redraw(fixed):
+        calls.append(fixed)
+        return torch.rand(3, 1, 4, 4) / (1 + fixed)
+
+    panel = s31_5.fixed_levels(redraw, torch.ones(1, 4, 4), 2)
+    calls.clear()
+    panel.set(fixed=0)
+    first = panel.picture
+    panel.set(fixed=2)
+    assert calls == [0, 2]  # one pass a move
+    assert (first[:4, :4] == 255).all()  # the image stands before its redraws
+    assert panel.picture[:, 5:].mean() < first[:, 5:].mean()
+    panel.set(fixed=0)
+    assert np.array_equal(panel.picture, first)
+    panel.press("other noise")
+    assert not np.array_equal(panel.picture, first)
+    assert "a pixel varies by" in panel.readout
+
+
+def test_a_level_has_its_own_temperature_and_the_others_theirs():
+    asked = []
+
+    def generate(warm):
+        asked.append(warm)
+        return torch.rand(2, 1, 4, 4)
+
+    panel = s31_5.level_temperatures(generate, 3)
+    before, asked[:] = panel.picture, []
+    panel.set(level=2, own=0.5, rest=1.5)
+    assert asked == [[1.5, 0.5, 1.5]]
+    assert np.array_equal(panel.picture, before)  # the same noise at every move

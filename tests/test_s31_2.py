@@ -1,0 +1,466 @@
+"""What notebook 31.2 builds, taken from its cells, and what lies in its section's file."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cells import definitions
+from shared import Counted, shown, work_of_moves
+from torch import nn
+
+from companion import metrics
+from companion.data.corruption import CORRUPTIONS
+from companion.sections import s31_2
+from companion.show import pixels
+from companion.training import fit
+
+BUILT = definitions("31.2")
+
+
+L1, TopK, JumpReLU = BUILT["L1"], BUILT["TopK"], BUILT["JumpReLU"]
+
+
+RevivedTopK = BUILT["RevivedTopK"]
+
+
+@pytest.fixture(params=["L1", "TopK", "JumpReLU", "RevivedTopK"])
+def dictionary(request):
+    torch.manual_seed(0)
+    return BUILT[request.param](6, 9, {"L1": 0.1, "JumpReLU": 0.1}.get(request.param, 3))
+
+
+def test_directions_have_length_one_and_no_gradient_along_themselves(dictionary):
+    x = torch.randn(20, 6)
+    dictionary.decoder.data *= 3
+    dictionary.loss(x)["loss"].backward()
+    lengths = dictionary.directions().norm(dim=1)
+    along = (dictionary.decoder.grad * dictionary.directions()).sum(1)
+    assert torch.allclose(lengths, torch.ones(9)) and along.abs().max() < 1e-6
+    assert dictionary.decoder.grad.abs().max() > 1e-3
+
+
+def test_training_keeps_the_length(dictionary):
+    fit(dictionary, torch.randn(64, 6), epochs=3, batch=16, bar=False)
+    assert torch.allclose(dictionary.directions().norm(dim=1), torch.ones(9))
+
+
+def test_the_loss_is_squared_error_plus_the_penalty():
+    torch.manual_seed(0)
+    model, x = L1(6, 9, penalty=0.3), torch.randn(20, 6)
+    code = (x @ model.encoder.weight.T).relu()  # both biases start at zero
+    error = ((code @ model.decoder - x) ** 2).sum(1).mean()
+    assert model.loss(x)["loss"].item() == pytest.approx((error + 0.3 * code.sum(1).mean()).item())
+
+
+def test_topk_keeps_the_k_largest():
+    model = TopK(6, 9, 3).eval()
+    pre = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    code = model.activate(pre)
+    for row, kept in zip(pre, code, strict=True):
+        third = row.sort().values[-3]
+        assert torch.equal(kept, torch.where(row >= third, row.relu(), 0.0))
+
+
+@pytest.mark.parametrize("k", [0, -1, 10])
+def test_k_outside_the_dictionary_is_refused(k):
+    with pytest.raises(ValueError, match=f"k={k}, but the dictionary has 9 features"):
+        TopK(6, 9, k)
+
+
+def test_a_jump_passes_what_is_above_the_threshold_unchanged():
+    model = JumpReLU(6, 3, penalty=0.1, threshold=0.5, width=0.2)
+    pre = torch.tensor([[0.49, 0.51, 2.0]])
+    assert model.activate(pre).tolist() == [[0, pytest.approx(0.51), 2.0]]
+
+
+def test_the_jumps_gradient_moves_thresholds_as_the_ramp_of_the_paper():
+    model = JumpReLU(6, 4, penalty=0.1, threshold=0.5, width=0.2)
+    pre = torch.tensor([[0.45, 0.55, 0.65, 2.0]], requires_grad=True)
+    model.gate(pre).sum().backward()
+    # d gate / d θ = -1/width within half a width of θ, else 0; θ = exp(log θ)
+    assert model.log_threshold.grad.tolist() == pytest.approx([-2.5, -2.5, 0, 0])
+    assert pre.grad is None  # the step has none for its input
+
+
+def test_k_narrows_over_the_first_part_of_training():
+    torch.manual_seed(0)
+    model, x = BUILT["NarrowingTopK"](6, 40, 2), torch.randn(30, 6)
+    model.encoder.bias.data += 5  # all are positive: what is kept is what is active
+    counts = []
+    for step in range(0, 10, 2):
+        model.progress.fill_(step / 10)  # as fit does
+        counts.append((model.train().encode(x) > 0).sum(1).unique().tolist())
+    assert counts == [[10], [7], [5], [2], [2]]
+    assert (model.eval().encode(x) > 0).sum(1).unique().tolist() == [2]
+
+
+def test_a_wide_start_is_at_most_the_whole_dictionary():
+    for kind in ("NarrowingTopK", "RevivedTopK"):
+        assert BUILT[kind](6, 7, 3).loss(torch.randn(5, 6))["loss"].isfinite()
+
+
+@pytest.fixture
+def silenced():
+    """A dictionary one of whose features has been silent for long, and items that need another."""
+    torch.manual_seed(0)
+    model = RevivedTopK(6, 20, 2)
+    model.encoder.bias.data[7] = -100
+    model.silence[7] = 99
+    return model, torch.randn(30, 6)
+
+
+def test_a_silent_feature_starts_anew_along_what_is_missing(silenced):
+    model, x = silenced
+    before = model.directions().detach().clone()
+    model.loss(x)  # the hundredth step of silence
+    pre = model.before(x)
+    wide = torch.zeros_like(pre).scatter(1, pre.topk(10, 1).indices, pre.topk(10, 1).values.relu())
+    rest = (x - model.decode(wide)).detach()
+    worst = rest[rest.norm(dim=1).argmax()]
+    model.loss(x)
+    moved = (model.directions() - before).norm(dim=1) > 1e-6
+    assert moved.nonzero().tolist() == [[7]]
+    assert torch.allclose(model.decoder[7], F.normalize(worst, dim=0), atol=1e-5)
+    assert torch.allclose(model.encoder.weight[7], model.decoder[7])
+    assert model.encoder.bias[7].item() == pytest.approx(-worst.norm().item() / 2)
+    assert (model.silence < 100).all()
+
+
+def test_late_in_training_and_before_anything_was_seen_nothing_starts_anew(silenced):
+    model, x = silenced
+    model.silence[7] = 100
+    before = model.decoder.detach().clone()
+    model.restart()  # nothing is missing yet
+    model.loss(x)
+    model.progress.fill_(0.9)
+    model.loss(x)
+    assert torch.equal(model.decoder, before)
+
+
+def test_silence_is_counted_in_steps_and_ends_with_an_activity():
+    torch.manual_seed(0)
+    model, x = RevivedTopK(6, 20, 2), torch.randn(8, 6)
+    model.encoder.bias.data[7] = -100
+    for _ in range(3):
+        model.loss(x)
+    assert model.silence[7] == 3
+    model.encoder.bias.data[7] = 100
+    model.loss(x)
+    assert model.silence[7] == 0
+
+
+@pytest.mark.parametrize("kind", ["TopK", "L1", "JumpReLU"])
+def test_known_directions_are_found(kind):
+    """24 features in 16 dimensions, one or two at a time: every constraint finds most of them."""
+    generator = torch.Generator().manual_seed(0)
+    truth = F.normalize(torch.randn(24, 16, generator=generator), dim=1)
+    on = torch.rand(8000, 24, generator=generator) < 0.05
+    x = (on * (0.5 + torch.rand(8000, 24, generator=generator))) @ truth
+    torch.manual_seed(1)  # not the truth's seed: the first guess must not know it
+    builds = {"TopK": (TopK, 2), "L1": (L1, 0.4), "JumpReLU": (JumpReLU, 0.1, 0.3, 0.3)}
+    build, *settings = builds[kind]
+    model = build(16, 24, *settings)
+    before = s31_2.matched_cosines(model.directions().detach(), truth).mean()
+    fit(model, x, epochs=12, batch=100, lr=5e-3, weight_decay=0.0, bar=False)
+    after = s31_2.matched_cosines(model.directions().detach(), truth).mean()
+    found = s31_2.sparsity(model, x)
+    assert after > 0.8 > before + 0.2 and found["variance, %"] > 80 and found["active"] < 3, (
+        after,
+        found,
+    )
+
+
+# Classical restoration.
+
+
+def test_the_wiener_filter_shrinks_each_component_by_its_share_of_the_variance():
+    torch.manual_seed(0)
+    basis, spread = torch.linalg.qr(torch.randn(9, 9))[0], torch.linspace(0.1, 2, 9)
+    clean = (torch.randn(40_000, 9) * spread @ basis.T + 0.5).view(-1, 1, 3, 3)
+    denoise = s31_2.wiener(metrics.PCA(clean), lambda x: x + 0.7 * torch.randn_like(x), clean)
+    x = torch.randn(5, 1, 3, 3)
+    kept = spread**2 / (spread**2 + 0.7**2)
+    wanted = 0.5 + ((x.flatten(1) - 0.5) @ basis * kept) @ basis.T
+    assert torch.allclose(denoise(x).flatten(1), wanted, atol=0.03)
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6])
+@pytest.mark.parametrize("name", ["masking", "salt and pepper"])
+def test_the_wiener_filter_is_the_least_squares_fit(name, strength):
+    torch.manual_seed(0)
+    mixed = torch.rand(20_000, 4) @ torch.rand(4, 16) / 4  # in [0, 1], correlated
+    clean, corrupt = mixed.view(-1, 1, 4, 4), CORRUPTIONS[name]
+    denoise = s31_2.wiener(metrics.PCA(clean), lambda x: corrupt(x, strength), clean)
+    noisy = corrupt(clean, strength)
+    inputs = torch.cat([noisy.flatten(1), torch.ones(len(noisy), 1)], 1)
+    fitted = inputs @ torch.linalg.lstsq(inputs, clean.flatten(1)).solution
+    error = (denoise(noisy) - clean).square().mean()
+    assert error < 1.02 * (fitted.view_as(clean) - clean).square().mean()
+
+
+def test_each_filter_restores_what_examples_of_the_same_corruption_taught_it():
+    clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    darker = lambda x: 0.5 * x + 0.2
+    found = s31_2.restored(darker, clean, darker(clean))
+    assert set(found) == set(s31_2.FILTERS)
+    assert torch.allclose(found["Gaussian blur"], clean, atol=1e-4)
+
+
+def test_a_filter_is_tuned_by_examples_and_scaled_back():
+    clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    restore = s31_2.tuned("Gaussian blur", 0.5 * clean + 0.2, clean)
+    assert restore.setting == 0  # nothing to smooth: only gain and offset are wrong
+    unseen = torch.rand(3, 1, 28, 28)
+    assert torch.allclose(restore(0.5 * unseen + 0.2), unseen, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", s31_2.FILTERS)
+def test_each_filter_takes_the_setting_that_restores_best(kind):
+    clean = torch.zeros(2, 1, 28, 28)
+    clean[:, :, 6:20, 10:16] = 1
+    noisy = clean + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    restore = s31_2.tuned(kind, noisy, clean)
+    quality = metrics.decibels(restore(noisy), clean).mean()
+    assert quality > metrics.decibels(noisy, clean).mean() + 3
+    for setting in s31_2.FILTERS[kind]:
+        other = s31_2.filtered(noisy, kind, setting)
+        gain = ((other - other.mean()) * clean).mean() / other.var()
+        scaled = gain * (other - other.mean()) + clean.mean()
+        assert metrics.decibels(scaled, clean).mean() <= quality + 1e-4
+
+
+# What dictionaries are asked, on truths known in advance.
+
+
+class ThreeAxes(torch.nn.Module):
+    """A dictionary whose features are the first three axes; a fourth never speaks."""
+
+    def encode(self, x):
+        return torch.cat([x[:, :3].relu(), torch.zeros(len(x), 1)], 1)
+
+    def decode(self, code):
+        return torch.nn.functional.pad(code[:, :3], (0, 1))
+
+
+def test_sparsity_counts_over_the_whole_set():
+    x = torch.zeros(12_000, 4)
+    x[0, 0], x[-1, 1], x[:, 3] = 2.0, 1.0, 1.0  # axis 2 never speaks; axis 3 is missed, constantly
+    x[5, 3] = 3.0
+    found = s31_2.sparsity(ThreeAxes(), x)
+    total = ((x - x.mean(0)) ** 2).sum().item()
+    lost = (x[:, 3] ** 2).sum().item()
+    assert found["active"] == pytest.approx(2 / 12_000) and found["dead, %"] == 50
+    assert found["variance, %"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
+
+
+def test_a_feature_is_active_however_small_it_is():
+    x = torch.zeros(10, 4)
+    x[:, 0], x[3, 1], x[4, 2] = 1e-6, 1e-30, -1.0  # the third is negative: not active
+    found = s31_2.sparsity(ThreeAxes(), x)
+    assert found["active"] == pytest.approx(1.1) and found["dead, %"] == 50
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(torch.zeros(0, 4), "no activations"), (torch.full((3, 4), float("nan")), "NaN")],
+)
+def test_sparsity_refuses_what_it_cannot_measure(rows, message):
+    with pytest.raises(ValueError, match=message):
+        s31_2.sparsity(ThreeAxes(), rows)
+
+
+def test_matched_cosines_count_a_direction_once():
+    truth = torch.eye(4)[:3]
+    doubled = torch.stack([truth[0], truth[0] * 5, truth[1], truth[3 - 1] + truth[1]])
+    assert torch.allclose(s31_2.matched_cosines(truth[[2, 0, 1]], truth), torch.ones(3))
+    assert s31_2.matched_cosines(doubled, truth).tolist() == pytest.approx([1, 1, 0.5**0.5])
+    assert s31_2.matched_cosines(truth[:1], truth).tolist() == [1, 0, 0]  # too few: the rest 0
+    # taken greedily, the first would have the second's partner and leave it almost nothing
+    near = torch.tensor([[1.0, 0.1, 0], [1.0, 0.0, 0.5]])
+    assert s31_2.matched_cosines(near, torch.eye(3)[[0, 2]])[1] > 0.4
+
+
+def test_spread_is_nothing_for_a_pixel_and_known_for_two():
+    weights = torch.zeros(2, 144)
+    weights[0, 30], weights[1, 12 * 3 + 2], weights[1, 12 * 3 + 8] = 5, 1, -1  # six pixels apart
+    assert s31_2.radius(weights[:1], 12) == 0
+    assert s31_2.radius(weights[1:], 12) == pytest.approx(3)
+
+
+def named_activity():
+    """1,000 items of ten classes; feature 0 speaks for 3, 1 for anything, 2 never, 3 for 3 in part."""
+    labels = torch.arange(1000) % 10
+    activity = torch.zeros(1000, 4)
+    activity[:, 0] = (labels == 3) * 2.0
+    activity[:, 1] = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    activity[:, 3] = (labels == 3) * 1.0
+    activity[labels == 3, 3] *= (torch.arange(100) % 5 > 0).float()  # active on 80 of 100
+    return activity, labels
+
+
+def test_a_feature_is_named_for_the_class_of_its_best_items():
+    activity, labels = named_activity()
+    assert s31_2.named_features(activity, labels) == {0: (3, 2.0)}
+    assert s31_2.named_features(activity, labels, count=80) == {0: (3, 2.0), 3: (3, 1.0)}
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    return nn.Linear(128, 10)
+
+
+def test_steering_along_the_heads_own_row_is_the_ceiling(head):
+    rows = s31_2.steering(head.weight.detach(), range(10), head)
+    by_chance = (2 / torch.pi / 128) ** 0.5  # the mean size of a cosine in 128 dimensions
+    assert rows["own ÷ random"] == pytest.approx(1 / by_chance, rel=0.03)
+    assert rows["own rises most, %"] == 100
+    against = s31_2.steering(-head.weight.detach(), range(10), head)
+    assert against["own ÷ random"] == pytest.approx(-rows["own ÷ random"])
+
+
+def test_steering_counts_the_other_logits_that_rise():
+    head = nn.Linear(2, 3, bias=False)
+    head.weight.data = torch.tensor([[1.0, 0.0], [0.5, 0.0], [-1.0, 0.0]])
+    row = s31_2.steering(torch.tensor([[2.0, 0.0]]), [0], head)
+    assert row["others that rise, %"] == 50 and row["own rises most, %"] == 100
+    row = s31_2.steering(torch.tensor([[2.0, 0.0]]), [1], head)
+    assert row["own rises most, %"] == 0
+    nothing = s31_2.steering(torch.zeros(0, 2), [], head)
+    assert all(value != value for value in nothing.values())  # NaN, not an error
+
+
+def test_names_and_their_effects_come_together(head):
+    activity, labels = named_activity()
+    directions = F.normalize(torch.randn(4, 128), dim=1)
+    directions[0] = head.weight[3].detach()
+    names, rows = s31_2.named_and_steered({"a": (activity, directions)}, labels, head)
+    assert names["a"] == {0: (3, 2.0)} and rows["a"]["named, %"] == 25
+    assert rows["a"]["own ÷ random"] > 10
+
+
+class Ramps(nn.Module):
+    """A dictionary whose features are the axes."""
+
+    def encode(self, x):
+        return x.relu()
+
+    def directions(self):
+        return torch.eye(4)
+
+
+def test_held_features_move_items_of_other_classes_and_random_steps_rarely_do():
+    x = torch.tensor([[1.0, 0, 0, 0]] * 30 + [[0, 1.0, 0, 0]] * 30)
+    labels, named = torch.tensor([0] * 30 + [1] * 30), {0: (0, 1.5), 1: (1, 0.5), 2: (1, 9.0)}
+    head = lambda x: torch.stack([x[:, 0], x[:, 1] + 0.1 * x[:, 2]], 1)
+    best = {0: [0], 1: [2, 1]}
+    means = torch.eye(4)[:2]
+    rows = s31_2.hold_features(Ramps(), named, best, x, labels, head, means, counts=(1, 2))
+    assert rows[1]["named features"] == 50  # 0 is reached, 1 is not: .9 against 1
+    assert rows[2]["named features"] == 100  # with .5 more it is
+    assert rows[1]["random directions"] < 50 < rows[1]["class mean"]
+    assert rows[1]["length of the step"] == pytest.approx((1.5 + 9) / 2)
+
+
+def test_the_nearest_of_the_known_images():
+    known = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    found = s31_2.nearest_distances(torch.tensor([[3.0, 0.0], [3.0, 4.0]]), known)
+    assert found.tolist() == pytest.approx([3, 0], abs=1e-3)
+
+
+def test_a_name_needs_its_share_of_the_best_items_and_no_more():
+    activity, labels = 1 + torch.arange(20.0)[:, None], torch.ones(20, dtype=torch.long)
+    labels[13] = 2  # of the ten best items nine show a 1
+    assert s31_2.named_features(activity, labels, count=10, purity=0.9) == {0: (1, 15.5)}
+    assert s31_2.named_features(activity, labels, count=10, purity=0.95) == {}
+
+
+# Panels.
+
+
+def test_a_corruption_slider_corrupts_by_its_own_strength_alone():
+    denoisers = {name: torch.nn.Identity() for name in CORRUPTIONS}
+    images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
+    panel = s31_2.corruption_sliders(denoisers, CORRUPTIONS, images)
+    panel.set(**{name: 0.0 for name in CORRUPTIONS})
+    rows = [row[:28, :115] for row in np.split(panel.picture[:202], range(29, 200, 29))]
+    assert all(np.array_equal(row, rows[0]) for row in rows)
+    panel.set(masking=1.0)
+    rows = [row[:28, :115] for row in np.split(panel.picture[:202], range(29, 200, 29))]
+    changed = [not np.array_equal(row, rows[0]) for row in rows]
+    assert changed == [False, False, False, True, True, False, False]
+    assert rows[3].max() == 255 and (rows[3] == 0).mean() > 0.95  # the white gaps are not masked
+    assert "masking: 6.0 dB" in panel.readout  # -10 log10 of (128/255)²
+    panel.set(masking=0.0, Gaussian=0.5)
+    first = panel.picture
+    panel.set(Gaussian=0.5)
+    assert np.array_equal(panel.picture, first)  # the noise stays while a slider does
+
+
+def test_a_score_field_draws_both_fields_and_says_how_well_they_agree():
+    points = torch.zeros(3, 2)
+    towards = lambda x, sigma: -x
+    panel = s31_2.score_field(towards, towards, points, (0.1, 1.0))
+    assert "mean cosine 1.000" in panel.readout
+    left, right = np.split(panel.picture, 2, axis=1)
+    assert np.array_equal(left, right)
+    panel.set(sigma=0.1)
+    fewer = (panel.picture < 255).mean()
+    panel.set(sigma=0.6)
+    assert (panel.picture < 255).mean() > 3 * fewer  # wider noise, more places
+    turned = s31_2.score_field(
+        lambda x, s: -x @ torch.tensor([[0.0, 1], [-1, 0]]), towards, points, (0.1, 1)
+    )
+    assert "mean cosine 0.000" in turned.readout or "mean cosine -0.000" in turned.readout
+
+
+class Words(torch.nn.Module):
+    """A dictionary of four activations: its features are the axes."""
+
+    def encode(self, x):
+        return x.relu()
+
+    def directions(self):
+        return torch.eye(4)
+
+
+class Reader(torch.nn.Module):
+    """A classifier whose activations are four pixels, and logits 0 to 3 these activations."""
+
+    def features(self, x):
+        return x[:, 0, 0, :4]
+
+    def head(self, h):
+        return torch.nn.functional.pad(h, (0, 6))
+
+
+def test_a_clamped_feature_moves_its_logit_by_what_it_lacks():
+    images = torch.zeros(2, 1, 28, 28)
+    images[0, 0, 0, 1], images[1, 0, 0, 2] = 0.5, 1.0
+    panel = s31_2.feature_clamp(Reader(), Words(), 0.1, {3: "three", 1: "one"}, images, most=90)
+    panel.set(feature=3, value=0.0, image=0)
+    assert panel.readout.startswith("read as 1") and ", now as 1" in panel.readout
+    panel.set(value=60.0)  # 60 × 0.1 = 6 on activation 3, beside 0.5 on activation 1
+    chance = np.exp(6) / (np.exp(6) + np.exp(0.5) + 8)
+    assert panel.readout.endswith(f"now as 3 ({chance:.0%})")
+    blue = (shown(panel)[:, -pixels.BAR :] == (0, 114, 178)).all(-1)
+    columns = blue[:, 3 * (pixels.BAR // 10) : 4 * (pixels.BAR // 10)]
+    assert columns.sum() > 2 * blue.sum() / 3  # the tallest blue bar is the digit's
+    panel.set(image=1)
+    assert panel.readout.startswith("read as 2")
+    panel.set(feature=1, value=5.0, image=0)  # held where it is: 5 × 0.1 is the pixel's 0.5
+    before, after = panel.readout.removeprefix("read as ").split(", now as ")
+    assert before == after
+
+
+def test_a_move_of_the_other_panels_calls_each_network_once(monkeypatch):
+    denoisers = {name: Counted(torch.nn.Identity()) for name in CORRUPTIONS}
+    images = torch.rand(8, 1, 28, 28)
+    corrupted = s31_2.corruption_sliders(denoisers, CORRUPTIONS, images)
+    assert work_of_moves(corrupted, "masking", denoisers["masking"], monkeypatch) == 1
+    assert denoisers["Gaussian"].calls == 1  # when the panel was made: what no slider moves is kept
+    reader = SimpleNamespace(features=Reader().features, head=Counted(Reader().head))
+    clamp = s31_2.feature_clamp(reader, Words(), 1.0, {0: "zero"}, images)
+    assert work_of_moves(clamp, "value", reader.head, monkeypatch) == 1

@@ -1,0 +1,602 @@
+"""What notebook 31.6 builds, taken from its cells, and what lies in its section's file."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from cells import definitions
+from PIL import Image
+from shared import Counted
+from torch import nn
+
+from companion.data import Images
+from companion.metrics import DigitClassifier, accuracy, sample_scores
+from companion.models import bernoulli_nll
+from companion.sections import s31_6
+from companion.training import TrainingError, fit
+
+BUILT = definitions("31.6")
+
+
+Quantiser, MovingQuantiser, FSQ, VQVAE = (
+    BUILT[name] for name in ("Quantiser", "MovingQuantiser", "FSQ", "VQVAE")
+)
+
+
+KINDS = {
+    "gradient": lambda: Quantiser(32, 8),
+    "moving": lambda: MovingQuantiser(32, 8, restarts=False),
+    "FSQ": lambda: FSQ(5, 4, 3, 3, 5, 2, 3, 4),
+}
+
+
+@pytest.fixture
+def z():
+    return torch.randn(5, 8, 7, 7, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_leaves_the_quantiser_is_the_vector_of_its_token(kind, z):
+    torch.manual_seed(0)
+    quantiser = KINDS[kind]().eval()
+    out, tokens, _ = quantiser(z)
+    assert torch.equal(tokens, quantiser.tokens(z)) and tokens.shape == (5, 7, 7)
+    assert torch.allclose(out, quantiser.vectors(tokens).float(), atol=1e-6)
+
+
+def test_the_nearest_code_is_chosen(z):
+    torch.manual_seed(0)
+    quantiser = Quantiser(32, 8)
+    vectors = z.movedim(1, -1).reshape(-1, 8)
+    nearest = torch.cdist(vectors.double(), quantiser.codes.double()).argmin(1)
+    assert torch.equal(quantiser.tokens(z).flatten(), nearest)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "moving"])
+def test_the_gradient_passes_straight_through(kind, z):
+    torch.manual_seed(0)
+    quantiser, upstream = KINDS[kind](), torch.randn_like(z)
+    z.requires_grad_()
+    (quantiser(z)[0] * upstream).sum().backward()
+    assert torch.equal(z.grad, upstream)
+
+
+def test_the_commitment_moves_the_encoder_as_finite_differences_say(z):
+    torch.manual_seed(0)
+    quantiser, z = MovingQuantiser(32, 8).double().eval(), z[:1].double()
+    z.requires_grad_()
+    quantiser(z)[2].sum().backward()
+    step = 1e-6 * torch.nn.functional.one_hot(torch.tensor(77), z.numel()).view_as(z)
+    with torch.no_grad():
+        slope = (quantiser(z + step)[2] - quantiser(z - step)[2]).sum() / 2e-6
+    assert z.grad.flatten()[77].item() == pytest.approx(slope.item(), rel=1e-5)
+    codes = quantiser.vectors(quantiser.tokens(z))
+    assert torch.allclose(z.grad, 0.5 * (z - codes))  # β of .25, and 2 of the square
+
+
+def test_the_codebook_term_moves_the_codes_and_not_the_encoder(z):
+    torch.manual_seed(0)
+    quantiser = Quantiser(32, 8)
+    tokens = quantiser.tokens(z)
+    quantiser(z)[2].sum().backward()
+    chosen = torch.zeros(32, 8)
+    apart = (quantiser.codes.detach()[tokens] - z.movedim(1, -1)).flatten(0, 2)
+    chosen.index_add_(0, tokens.flatten(), 2 * apart)
+    assert torch.allclose(quantiser.codes.grad, chosen, atol=1e-4)
+
+
+def test_three_steps_of_training_are_the_librarys(z):
+    library = pytest.importorskip("vector_quantize_pytorch")
+    BUILT["VectorQuantize"] = library.VectorQuantize
+    torch.manual_seed(0)
+    assert max(BUILT["beside_the_library"]().values()) < 1e-6
+
+
+def test_rounding_is_the_librarys():
+    library = pytest.importorskip("vector_quantize_pytorch")
+    for levels in ((8, 5, 5, 5), (8, 8, 8), (7, 5, 5, 5, 5)):
+        ours, theirs = FSQ(*levels), library.FSQ(list(levels), channel_first=True)
+        z = 3 * torch.randn(20, len(levels), 7, 7, generator=torch.Generator().manual_seed(1))
+        (out, tokens, _), (out_, tokens_) = ours(z), theirs(z)
+        assert torch.equal(tokens, tokens_.long()) and torch.allclose(out, out_, atol=1e-6)
+
+
+def test_every_level_of_a_rounded_number_can_be_reached_and_named():
+    for levels in ((5, 3), (8, 6, 5), (2, 4)):
+        quantiser = FSQ(*levels)
+        tokens = torch.arange(quantiser.size).view(1, 1, -1)
+        vectors = quantiser.vectors(tokens)  # (1, D, 1, size)
+        assert len({tuple(v.tolist()) for v in vectors[0, :, 0].T}) == quantiser.size
+        half = quantiser.levels // 2
+        offset = (quantiser.levels % 2 == 0) / 2
+        bound = (quantiser.levels - 1) * (1 + 1e-3) / 2
+        level = (vectors * half + offset) / bound
+        z = level.clamp(-0.999999, 0.999999).double().atanh() - (offset / bound).double().atanh()
+        assert torch.equal(quantiser.tokens(z.float()), tokens)
+
+
+def test_codes_find_the_middles_of_far_clusters_and_unused_ones_come_back():
+    torch.manual_seed(0)
+    middles = 10 * torch.randn(6, 4)
+    quantiser = MovingQuantiser(8, 4, decay=0.8).train()
+    for _ in range(60):
+        z = (middles[torch.randint(6, (600,))] + 0.1 * torch.randn(600, 4)).T.view(1, 4, 20, 30)
+        quantiser(z)
+    near = torch.cdist(middles, quantiser.codes).amin(1)
+    assert near.max() < 0.1
+    quantiser.codes[0] = quantiser.sums[0] = 1000.0  # far away: nobody chooses it
+    for _ in range(40):
+        quantiser(z)
+    assert quantiser.codes.abs().max() < 100
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_one_vector_that_is_no_number_reaches_no_code(restarts, z):
+    torch.manual_seed(0)
+    quantiser = MovingQuantiser(32, 8, restarts=restarts).train()
+    quantiser(z)
+    before = {name: value.clone() for name, value in quantiser.state_dict().items()}
+    z[2, 3, 4, 5] = float("nan")
+    quantiser(z)
+    assert all(torch.equal(before[name], value) for name, value in quantiser.state_dict().items())
+
+
+def test_bad_settings_and_tokens_are_named():
+    with pytest.raises(ValueError, match="choose 2 codes or more"):
+        Quantiser(1, 4)
+    with pytest.raises(ValueError, match="needs 2 levels or more"):
+        FSQ(8, 1)
+    for quantiser in (Quantiser(8, 2), FSQ(4, 2)):
+        for token in (-1, 8):
+            with pytest.raises(ValueError, match="its numbers are 0 to 7"):
+                quantiser.vectors(torch.full((1, 2, 2), token))
+
+
+def test_an_image_whose_sides_do_not_divide_is_named():
+    images = torch.zeros(20, 1, 30, 30, dtype=torch.uint8)
+    data = Images("toy", images, torch.zeros(20), images, torch.zeros(20), "made here")
+    model = VQVAE(Quantiser(8, 16))
+    assert isinstance(model, nn.Module)
+    with pytest.raises(TrainingError, match="check the size"):
+        fit(model, data, epochs=1, batch=10, bar=False)
+
+
+# Two levels, black and white, and VQGAN.
+
+
+@pytest.fixture
+def two():
+    torch.manual_seed(0)
+    return BUILT["VQVAE2"](top=32, bottom=4).eval()
+
+
+@pytest.fixture
+def gan():
+    torch.manual_seed(0)
+    return BUILT["VQGAN"](s31_6.ColourClassifier(8, 1))
+
+
+@pytest.fixture
+def pictures():
+    return torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_two_levels_reconstruct_what_their_tokens_say(two):
+    x = torch.rand(6, 1, 28, 28)
+    top, bottom = two.encode(x)
+    assert top.shape == (6, 4, 4) and bottom.shape == (6, 7, 7)
+    with torch.no_grad():
+        error = (two.decode(top, bottom) - x).square().flatten(1).sum(1).mean()
+        assert two.loss(x)["error"].item() == pytest.approx(error.item(), rel=1e-5)
+
+
+def test_the_bottom_is_told_what_the_top_has_said(two):
+    """With another top codebook the same image has other bottom tokens."""
+    x = torch.rand(6, 1, 28, 28)
+    two.bottom.codes.mul_(0.05)  # near what an untrained encoder says
+    before = two.encode(x)[1]
+    two.top.codes.mul_(-30)
+    assert not torch.equal(two.encode(x)[1], before)
+
+
+def test_black_and_white_is_scored_by_its_likelihood():
+    torch.manual_seed(0)
+    model = BUILT["BinaryVQVAE"](BUILT["MovingQuantiser"](8, 16)).eval()
+    x = torch.randint(2, (5, 1, 28, 28)).float()
+    with torch.no_grad():
+        terms, wanted = model.loss(x), bernoulli_nll(x, model.decode(model.encode(x))).mean()
+    assert terms["nats"].item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_the_adversary_pulls_at_the_last_layer_in_proportion_to_the_other_terms(gan, pictures):
+    gan.eval().progress.fill_(1)
+    copy, pull = gan(pictures)
+    error = (pictures - copy).square().flatten(1).sum(1).mean()
+    seen = gan.seen * s31_6.perceptual_distance(gan.perceptual, pictures, copy).mean()
+    last = gan.decoder[-1].weight
+    near, far = (
+        torch.autograd.grad(term, last, retain_graph=True)[0].norm()
+        for term in (error + seen, -gan.discriminator(copy).mean())
+    )
+    terms = gan.loss(pictures)
+    assert terms["perceptual"].item() == pytest.approx(seen.item(), rel=1e-5)
+    assert terms["weight"].item() == pytest.approx(
+        min(gan.fooled * near / (far + 1e-4), 3 * 32 * 32).item(), rel=1e-4
+    )
+    score = gan.discriminator(copy).mean()  # to be raised
+    whole = error + seen - terms["weight"] * score + pull.mean()
+    assert terms["loss"].item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_the_adversary_is_let_in_after_a_while(gan, pictures):
+    weights = []
+    for progress in (0.0, 0.2, 0.3, 1.0):
+        gan.progress.fill_(progress)
+        weights.append(gan.loss(pictures)["weight"].item())
+    assert weights[:2] == [0, 0] and min(weights[2:]) > 0
+
+
+def test_the_discriminators_loss_reaches_it_alone(gan, pictures):
+    gan.train()
+    before = gan.quantiser.codes.clone()
+    loss = gan.discriminator_loss(pictures)["loss"]
+    loss.backward()
+    reached = {name.split(".")[0] for name, p in gan.named_parameters() if p.grad is not None}
+    assert reached == {"discriminator"} and torch.equal(gan.quantiser.codes, before)
+    with torch.no_grad():
+        copy = gan.decode(gan.encode(pictures))
+        real, fake = gan.discriminator(pictures), gan.discriminator(copy)
+    hinge = (1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()
+    assert loss.item() == pytest.approx(hinge.item(), rel=1e-5)
+
+
+def test_training_moves_both_players_and_not_the_perceptual_network(gan, pictures):
+    before = {name: value.clone() for name, value in gan.named_parameters()}
+    past = fit(gan, pictures.repeat(4, 1, 1, 1), epochs=4, batch=8, lr=1e-3, bar=False)
+    moved = {n for n, p in gan.named_parameters() if not torch.equal(p, before[n])}
+    assert {n.split(".")[0] for n in moved} == {"encoder", "decoder", "discriminator"}
+    assert {"error", "perceptual", "weight", "discriminator_loss"} <= past.terms.keys()
+    gan.loss(pictures)["loss"].backward()
+    assert all(p.grad is None for p in gan.perceptual.parameters())
+
+
+# Priors over grids of tokens: distributions, causal, drawn as they score.
+
+
+PRIORS = {
+    "transformer": lambda size, side: s31_6.TokenTransformer(
+        size, side, width=16, layers=2, heads=2
+    ),
+    "masked": lambda size, side: s31_6.MaskedPrior(size, side, width=8, layers=2),
+}
+
+
+@pytest.fixture(params=PRIORS)
+def build(request):
+    torch.manual_seed(0)
+    return PRIORS[request.param]
+
+
+def test_the_probabilities_of_all_grids_sum_to_one(build):
+    prior = build(3, 2).eval()
+    grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2)
+    with torch.no_grad():
+        total = (-prior.nll(grids).flatten(1).sum(1)).exp().sum()
+    assert total.item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_token_changes_no_logit_before_it_nor_its_own(build):
+    prior, grid = build(5, 4).eval(), torch.randint(5, (1, 4, 4))
+    with torch.no_grad():
+        before = prior.logits(grid)
+        grid[0, 1, 2] = (grid[0, 1, 2] + 1) % 5
+        moved = (prior.logits(grid) - before).abs().amax(-1).flatten() > 1e-7
+    assert not moved[: 4 + 2 + 1].any() and moved[4 + 2 + 1 :].any()
+
+
+def test_samples_are_drawn_from_what_is_scored(build):
+    """Token by token without a cache: the same dice give the same grids."""
+    prior, dice = build(5, 3).eval(), torch.rand(20, 9)
+    for temperature in (1.0, 0.5):
+        grid = torch.zeros(20, 3, 3, dtype=torch.long)
+        for place in range(9):
+            with torch.no_grad():
+                logits = prior.logits(grid).flatten(1, 2)[:, place] / temperature
+            grid.view(20, 9)[:, place] = s31_6.pick(logits, dice[:, place])
+        assert torch.equal(prior.sample(20, temperature, dice), grid)
+
+
+def test_a_grid_need_not_be_square(build):
+    prior, dice = build(5, (2, 3)).eval(), torch.rand(4, 6)
+    grid = prior.sample(4, dice=dice)
+    assert grid.shape == (4, 2, 3)
+    with torch.no_grad():
+        first = prior.logits(torch.zeros(1, 2, 3, dtype=torch.long))[0, 0, 0]
+    assert torch.equal(grid[:, 0, 0], s31_6.pick(first.expand(4, 5), dice[:, 0]))
+
+
+def test_picks_have_the_probabilities_of_the_logits():
+    chances = torch.tensor([0.5, 0.3, 0.2])
+    picks = s31_6.pick(chances.log().expand(30_000, 3), torch.rand(30_000))
+    assert torch.allclose(picks.bincount() / 30_000, chances, atol=0.01)
+    assert s31_6.pick(chances.log()[None], torch.tensor([1.0])).item() == 2
+
+
+@pytest.mark.parametrize("token", [-1, 5])
+def test_a_token_outside_the_codebook_is_named(build, token):
+    with pytest.raises(ValueError, match="outside the codebook: its numbers are 0 to 4"):
+        build(5, 2).nll(torch.full((1, 2, 2), token))
+
+
+def test_the_loop_trains_a_prior_on_tokens_to_their_entropy(build):
+    """Rows that repeat one random token: log₂ 4 bits for the first of three, none for the others."""
+    prior, grids = build(4, 3), torch.randint(4, (600, 3, 1)).expand(-1, -1, 3).contiguous()
+    past = fit(prior, grids, epochs=30, batch=50, lr=1e-2, bar=False)
+    assert past.terms["bits a token"][-1] == pytest.approx(2 / 3, abs=0.1)
+
+
+# Usage and perplexity where they are known, and a codec's bits.
+
+
+def test_usage_and_perplexity_of_known_frequencies():
+    assert s31_6.codebook_use(torch.arange(8), 8) == pytest.approx(
+        {"usage, %": 100, "perplexity": 8}
+    )
+    half = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]])
+    assert s31_6.codebook_use(half, 16) == pytest.approx({"usage, %": 12.5, "perplexity": 2})
+    uneven = torch.tensor([3] * 9 + [5])
+    entropy = -0.9 * torch.tensor(0.9).log() - 0.1 * torch.tensor(0.1).log()
+    assert s31_6.codebook_use(uneven, 8)["perplexity"] == pytest.approx(entropy.exp().item())
+
+
+@pytest.mark.parametrize("token", [-1, 8])
+def test_a_token_that_the_codebook_does_not_have(token):
+    with pytest.raises(ValueError, match="its numbers are 0 to 7"):
+        s31_6.codebook_use(torch.tensor([0, token]), 8)
+
+
+def test_webp_counts_its_bytes_and_errs_less_at_a_higher_quality():
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 1, 4, 4), 28, mode="bilinear")
+    low, high = s31_6.webp(smooth, 10), s31_6.webp(smooth, 95)
+    assert low[0] < high[0] and low[1] > high[1] > 0
+    file = io.BytesIO()
+    pixels = (smooth[0, 0] * 255).round().byte().numpy()
+    Image.fromarray(pixels).convert("RGB").save(file, "webp", quality=10, method=6)
+    assert s31_6.webp(smooth[:1], 10)[0] == 8 * len(file.getvalue())
+    assert s31_6.webp(smooth.repeat(1, 3, 1, 1), 50)[1] > 0
+
+
+def test_rounding_keeps_the_ends_of_each_axis_and_errs_by_half_a_step():
+    codes = torch.rand(500, 3) * torch.tensor([1.0, 10.0, 0.1])
+    low, high = codes.amin(0), codes.amax(0)
+    found = s31_6.rounded(codes, 3)
+    assert all(len(found[:, axis].unique()) == 8 for axis in range(3))
+    assert torch.allclose(found.amin(0), low) and torch.allclose(found.amax(0), high)
+    assert ((found - codes).abs() <= (high - low) / 7 / 2 * 1.001).all()
+
+
+def test_the_envelope_leaves_out_what_a_cheaper_point_beats():
+    points = [(3, 0.5), (1, 2.0), (2, 2.5), (4, 0.6), (2, 1.0)]
+    assert s31_6.lower_envelope(points) == [(1, 2.0), (2, 1.0), (3, 0.5)]
+
+
+def test_errors_of_rounded_codes_fall_with_the_bits():
+    images = torch.rand(300, 1, 2, 2)
+    found = s31_6.rounded_errors(images.flatten(1), lambda codes: codes, images, bits=(2, 5, 8))
+    assert [bits for bits, _ in found] == [8, 20, 32]
+    for bits, error in found:  # uniform numbers: a twelfth of the squared step
+        assert error == pytest.approx((1 / (2 ** (bits // 4) - 1)) ** 2 / 12, rel=0.15)
+
+
+def test_several_numbers_of_one_place_are_the_digits_of_one_token():
+    class Theirs(torch.nn.Module):
+        def forward(self, z):
+            digits = torch.stack(
+                [torch.arange(49) % 8, torch.full((49,), 2), torch.full((49,), 3)], 1
+            )
+            return 2 * z, digits.expand(len(z), 49, 3), torch.tensor([0.5, 0.25])
+
+    quantiser, z = s31_6.LibraryQuantiser(Theirs(), 512), torch.rand(2, 4, 7, 7)
+    out, tokens, loss = quantiser(z)
+    assert torch.equal(out, 2 * z)
+    assert torch.equal(tokens[1], (torch.arange(49) % 8 + 2 * 8 + 3 * 64).view(7, 7))
+    assert loss.tolist() == [0.75 * 4 * 49] * 2
+
+
+def test_the_librarys_quantisers_are_spoken_to_as_ours():
+    library = pytest.importorskip("vector_quantize_pytorch")
+    torch.manual_seed(0)
+    z = torch.randn(3, 16, 7, 7)
+    residual = library.ResidualVQ(dim=16, codebook_size=8, num_quantizers=3).eval()
+    plain = library.VectorQuantize(dim=16, codebook_size=32).eval()
+    for theirs, size in ((residual, 512), (plain, 32)):
+        out, tokens, loss = s31_6.LibraryQuantiser(theirs, size)(z)
+        assert out.shape == z.shape and tokens.shape == (3, 7, 7) and loss.shape == (3,)
+        assert tokens.min() >= 0 and tokens.max() < size
+    codes = plain.codebook
+    assert torch.allclose(out, codes[tokens].movedim(-1, 1), atol=1e-6)
+
+
+# What pictures are compared in, and the discriminator of patches.
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    return s31_6.ColourClassifier(8).eval()
+
+
+def test_the_maps_halve_and_their_means_are_the_features(classifier):
+    x = torch.rand(2, 3, 32, 32)
+    maps = classifier.maps(x)
+    assert [tuple(m.shape) for m in maps] == [(2, 8, 32, 32), (2, 16, 16, 16), (2, 32, 8, 8)]
+    assert torch.allclose(classifier.features(x), maps[-1].mean((2, 3)))
+
+
+def test_the_distance_is_zero_only_to_itself_and_symmetric(classifier):
+    a, b = torch.rand(2, 4, 3, 16, 16)
+    assert s31_6.perceptual_distance(classifier, a, a).abs().max() < 1e-9
+    there, back = (
+        s31_6.perceptual_distance(classifier, a, b),
+        s31_6.perceptual_distance(classifier, b, a),
+    )
+    assert torch.allclose(there, back) and (there > 0).all() and there.shape == (4,)
+
+
+def test_pictures_are_scored_against_themselves_and_a_blur(classifier):
+    torch.manual_seed(0)
+    pictures = torch.rand(40, 3, 16, 16)
+    blurred = torch.nn.functional.avg_pool2d(pictures, 5, stride=1, padding=2)
+    same, blur = (s31_6.picture_scores(classifier, pictures, p) for p in (pictures, blurred))
+    assert same["fine detail, %"] == pytest.approx(100) and blur["fine detail, %"] < 20
+    assert same["error in it, %"] == 0 and 40 < blur["error in it, %"] < 110
+    lost = s31_6.picture_scores(classifier, pictures, torch.full_like(pictures, 0.5))
+    assert lost["error in it, %"] == pytest.approx(100, rel=1e-4)
+    for name in ("perceptual distance", "Fréchet distance"):
+        assert same[name] == pytest.approx(0, abs=1e-6) and blur[name] > 1e-3
+    mse = (blurred - pictures).square().flatten(1).mean(1)
+    assert blur["PSNR, dB"] == pytest.approx((-10 * mse.log10()).mean().item(), rel=1e-4)
+
+
+class Fixed:
+    """Activations that are the picture itself: one stage."""
+
+    @staticmethod
+    def maps(x):
+        return [x]
+
+
+def test_the_distance_sees_directions_and_no_lengths():
+    a = torch.zeros(1, 3, 2, 2)
+    a[:, 0] = 1
+    assert s31_6.perceptual_distance(Fixed, a, 5 * a).item() == pytest.approx(0, abs=1e-9)
+    b = torch.zeros(1, 3, 2, 2)
+    b[:, 0, 0], b[:, 1, 1] = 1, 1  # half of the places at a right angle: squared distance 2 there
+    assert s31_6.perceptual_distance(Fixed, a, b).item() == pytest.approx(1)
+
+
+def test_it_learns_colours_from_labels():
+    torch.manual_seed(0)
+    labels = torch.arange(400) % 3
+    pictures = torch.rand(400, 3, 8, 8) * 0.3
+    pictures[torch.arange(400), labels] += 0.6  # class c is bright in channel c
+    data = Images("toy", pictures, labels, pictures, labels, "made here")
+    network = s31_6.ColourClassifier(8, depth=1)
+    fit(network, data, epochs=6, batch=50, lr=1e-2, labels=True, bar=False)
+    assert accuracy(network, pictures, labels) > 95
+
+
+@pytest.mark.parametrize(("halvings", "side"), [(1, 14), (2, 6)])
+def test_a_discriminators_score_sees_one_patch(halvings, side):
+    torch.manual_seed(0)
+    discriminator, reach = (
+        s31_6.PatchDiscriminator(width=8, halvings=halvings),
+        {1: 16, 2: 34}[halvings],
+    )
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    scores = x  # without the normalisation, which looks at the whole picture
+    for layer in discriminator:
+        scores = layer(scores) if not isinstance(layer, torch.nn.GroupNorm) else scores
+    assert discriminator(x).shape == (1, 1, side, side)
+    (gradient,) = torch.autograd.grad(scores[0, 0, side // 2, side // 2], x)
+    rows = gradient.abs().sum((0, 1, 3)).nonzero()
+    assert rows.max() - rows.min() + 1 <= reach
+
+
+@pytest.mark.parametrize("side, own", [(1, False), (1, True), (3, False), (5, True), (7, False)])
+def test_a_masked_convolution_sees_what_came_before_and_no_more(side, own):
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 9, 9, requires_grad=True)
+    s31_6.MaskedConv2d(2, 3, side, own)(x)[0, :, 4, 4].sum().backward()
+    seen = x.grad[0].abs().sum(0) > 0  # (9, 9)
+    row, column = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    near = ((row - 4).abs() <= side // 2) & ((column - 4).abs() <= side // 2)
+    before = 9 * row + column < 9 * 4 + 4 + own
+    assert torch.equal(seen, near & before)
+
+
+def test_weights_behind_a_mask_are_not_counted():
+    layers = torch.nn.Sequential(s31_6.MaskedConv2d(4, 6, 3, own=True), torch.nn.Linear(5, 2))
+    assert s31_6.live_weights(layers) == 4 * 6 * 5 + 6 + 5 * 2 + 2
+    assert s31_6.live_weights(s31_6.MaskedConv2d(4, 6, 3, own=False)) == 4 * 6 * 4 + 6
+
+
+def test_samplers_are_compared_seed_by_seed():
+    torch.manual_seed(0)
+    classifier, images = DigitClassifier().eval(), torch.rand(40, 1, 28, 28)
+    samplers = {
+        "alike": lambda n: torch.rand(n, 1, 28, 28),
+        "blank": lambda n: torch.zeros(n, 1, 28, 28),
+    }
+    found = s31_6.compare_samplers(samplers, classifier, images, seeds=(3, 4))
+    assert found.shape == (2, 2, 4)
+    torch.manual_seed(4)
+    again = torch.rand(40, 1, 28, 28)
+    assert found[0, 1, :3].tolist() == pytest.approx(
+        list(sample_scores(classifier.features, images, again).values()), rel=1e-5
+    )
+    assert (found[1, :, 0] > found[0, :, 0]).all() and (found[1, :, 2] == 0).all()
+
+
+# Panels.
+
+
+def test_a_token_slider_edits_that_token_with_one_call():
+    tokens = torch.arange(4).view(2, 2)
+    decode = Counted(lambda grid: (grid[:, None] / 8).repeat_interleave(4, -1))
+    panel = s31_6.token_sliders(decode, tokens, 8)
+    calls = decode.calls
+    panel.set(row=0, column=1, value=7)
+    assert decode.calls == calls + 1
+    assert panel.readout == "token 1 → 7: 25% of the pixels change"
+    before, after, change = np.split(panel.picture[:, :26], [9, 18], 1)
+    assert after[0, 4] == round(255 * 7 / 8) and before[0, 4] == round(255 / 8)
+    assert change[0, 4] == round(255 * 6 / 8) and change[1, 4] == 0
+    assert tokens.tolist() == [[0, 1], [2, 3]]
+
+
+def test_two_levels_are_mixed_by_one_decoder_call_a_move():
+    calls = []
+
+    def decode(top, bottom):  # the top is the left half, the bottom the right
+        calls.append(len(top))
+        halves = [part.float().repeat_interleave(4, 1)[:, None] / 8 for part in (top, bottom)]
+        return torch.cat(halves, 3)
+
+    top, bottom = torch.tensor([[[1]], [[2]], [[3]]]), torch.tensor([[[4, 4]], [[5, 5]], [[6, 6]]])
+    panel = s31_6.swapped_levels(decode, top, bottom)
+    calls.clear()
+    panel.set(first=2, second=0)
+    assert calls == [1]
+    copy, mixed, other = (panel.picture[0, at : at + 3] / 255 * 8 for at in (0, 4, 8))
+    seen = np.array([copy, mixed, other])
+    assert seen == pytest.approx(np.array([[3, 6, 6], [3, 4, 4], [1, 4, 4]]), abs=0.05)
+    assert "differs by 0.20 from the top's image and 0.14 from the bottom's" in panel.readout
+
+
+def test_the_inside_of_the_quantiser_lights_the_nearest_code():
+    codes = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    vectors = codes[[7, 8, 9, 31]].T.view(3, 2, 2) + 0.01
+    panel = s31_6.nearest_code(torch.rand(1, 8, 8), vectors, codes)
+    panel.set(row=1, column=1)
+    assert panel.readout.startswith("nearest is code 31, at 0.02")
+    chart = panel.picture[:, -8 * 7 :]
+    lit = np.argwhere((chart == (213, 94, 0)).all(-1)) // 7
+    assert {tuple(place) for place in lit.tolist()} == {(31 // 8, 31 % 8)}
+
+
+def test_cells_of_the_plane_belong_to_their_nearest_code():
+    codes = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    points = 2 * torch.rand(400, 2, generator=torch.Generator().manual_seed(0)) - 1
+    picture = s31_6.plane_cells(codes, points, 60)
+    left, right = picture[:, 5:20].reshape(-1, 3), picture[:, 40:55].reshape(-1, 3)
+    most = [np.unique(side, axis=0, return_counts=True) for side in (left, right)]
+    colours = [tuple(values[counts.argmax()]) for values, counts in most]
+    assert colours[0] != colours[1]
+    panel = s31_6.codebook_plane({2: codes, 1: codes[:1], 4: codes.repeat(2, 1)}, points)
+    assert panel.readout.startswith("1 codes, squared error")
+    panel.set(size=4)
+    assert panel.readout.startswith("4 codes")
