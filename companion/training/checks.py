@@ -110,7 +110,8 @@ def check_moments(moments: Sequence[int], watch, total: int) -> None:
     fine = not moments or watch is not None
     require(fine, "moments= needs watch=, the function that sees the model then.")
     outside = [step for step in moments if not 0 <= step <= total]
-    require(not outside, f"moment {outside[:1]} is not within the run's {total} steps.")
+    first = min(outside, default=0)
+    require(not outside, f"moment {first} is not within the run's {total} steps.")
 
 
 def check_model(model: nn.Module, players: dict, parts: int = 1) -> None:

@@ -85,18 +85,15 @@ def fit(
                 before = {name: value.clone() for name, value in model.state_dict().items()}
                 order = torch.randperm(len(parts[0]), device=device)[: steps * batch]
                 rows = []  # the terms of each step, left on the device: to read them is to wait
-                for done, index in enumerate(
-                    order.view(steps, batch)[:, rank::world], epoch * steps
-                ):
+                for done, index in enumerate(order.view(steps, -1)[:, rank::world], epoch * steps):
                     set_clocks(clocks, turns, done, total)
                     rows.append(step(index))
                     line.update()
                     if line.n in (5, 15):
                         announce(line)
                     look(model, watch, done + 1, moments)
-                if fault := fault_of(
-                    table := gathered(rows, world), history, epoch * steps, own[0]
-                ):
+                table = gathered(rows, world)
+                if fault := fault_of(table, history, epoch * steps, own[0]):
                     model.load_state_dict(before)
                     raise checks.DivergenceError(fault)
                 record(history, table)
