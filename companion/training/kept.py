@@ -108,15 +108,15 @@ def measure_or_load(
     else:
         model, mark = begun(model, data, seed, settings)
     moments = settings["moments"] = [int(step) for step in settings.get("moments", ())]
-    glance = [first_of(x, few, getattr(data, "copies", False)) for x in items]
-    mark |= (
-        {"moments": moments} | marks.contents(items, of=" measured") | seen(measure, model, glance)
-    )
+    first = [first_of(x, few, getattr(data, "copies", False)) for x in items]
+    glance = glanced(measure, model, first)
+    mark |= {"moments": moments} | marks.contents(items, of=" measured") | shape_of(glance)
     entry, why = look_up(name, files(name, data, numbers=True), data, mark)
     if entry:
         if trained:
             print(f"{name}: loaded, measured before with these weights")
-        return single({key: torch.tensor(v) for key, v in entry["result"].items()})
+        found = {k: torch.tensor(v, dtype=glance[k].dtype) for k, v in entry["result"].items()}
+        return single(found)
     print(f"{name}: {'measuring' if trained else 'training'} on {source_of(data)} ({why})")
     film, interrupted = [], False
     if not trained:
@@ -241,13 +241,17 @@ def single(result: dict[str, torch.Tensor]):
     return result["value"] if result.keys() == {"value"} else result
 
 
-def seen(measure: Callable, model: nn.Module, few: list[torch.Tensor]) -> dict:
-    """What a measure makes of a few items, on a CPU with seeded dice: mean and standard deviation."""
+def glanced(measure: Callable, model: nn.Module, few: list[torch.Tensor]) -> dict:
+    """What a measure makes of a few items, on a CPU with seeded dice."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        found = named(measure(marks.float_copy(model).eval(), *few))
+        return named(measure(marks.float_copy(model).eval(), *few))
+
+
+def shape_of(glance: dict[str, torch.Tensor]) -> dict:
+    """A glance for a mark: mean and standard deviation of each tensor."""
     both = lambda v: marks.rounded([v.mean().item(), v.std(correction=0).item()])
-    return {f"few: {key}": both(value.detach().double()) for key, value in found.items()}
+    return {f"few: {key}": both(value.detach().double()) for key, value in glance.items()}
 
 
 def digest(model: nn.Module) -> str:
