@@ -5,15 +5,14 @@ hint in one sentence. `check` never raises: an unsolved or broken stub does not 
 """
 
 import inspect
+from importlib import import_module
+from pathlib import Path
 
-from companion.exercises import s31_1, s31_2, s31_3, s31_4, s31_5, s31_6
 from companion.exercises.machinery import Folded, NotAttempted
 
-EXERCISES = {
-    number: exercise
-    for section in (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
-    for number, exercise in section.EXERCISES.items()
-}
+EXERCISES = {}
+for _file in sorted(Path(__file__).parent.glob("s31_*.py")):  # a section's exercises are its file
+    EXERCISES |= import_module(f"{__name__}.{_file.stem}").EXERCISES
 
 
 def check(number: str, attempt) -> None:

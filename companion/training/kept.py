@@ -115,8 +115,8 @@ def measure_or_load(
     if entry:
         if trained:
             print(f"{name}: loaded, measured before with these weights")
-        found = {k: torch.tensor(v, dtype=glance[k].dtype) for k, v in entry["result"].items()}
-        return single(found)
+        kept = entry["result"].items()
+        return single({key: torch.tensor(v, dtype=glance[key].dtype) for key, v in kept})
     print(f"{name}: {'measuring' if trained else 'training'} on {source_of(data)} ({why})")
     film, interrupted = [], False
     if not trained:
@@ -183,11 +183,10 @@ def load(name: str, model: nn.Module, data, mark: dict) -> tuple[History | None,
     loss = marks.loss_with(model, data, mark["labels"])
     if "loss" not in note:  # it was accepted
         write(path, note | {"loss": loss})
-    off = abs(loss - (wanted := note.get("loss", loss)))
+    wanted = note.get("loss", loss)
+    same = abs(loss - wanted) <= 10 * marks.SAME * abs(wanted)
     fault = f"is of other weights: the loss on the first items {wanted:.4g} → {loss:.4g}"
-    require(
-        off <= 10 * marks.SAME * abs(wanted), f"{path} {fault}: {mend_of(path)}.", CheckpointError
-    )
+    require(same, f"{path} {fault}: {mend_of(path)}.", CheckpointError)
     model.to(training_parts(data, 1)[0].device).eval()
     for clock in clocks_of(model):
         clock.fill_(1)
@@ -200,9 +199,7 @@ def keep_weights(name: str, model: nn.Module, data, mark: dict, history: History
     before = marks.loss_with(model, data, mark["labels"])
     model.load_state_dict(state := {key: halved(value) for key, value in exact.items()})
     loss = marks.loss_with(model, data, mark["labels"])
-    if not abs(loss - before) <= marks.SAME * abs(
-        before
-    ):  # such as of a matrix that must be orthogonal
+    if not abs(loss - before) <= marks.SAME * abs(before):  # of a matrix that must be orthogonal
         model.load_state_dict(state := exact)
         loss = before
     past = asdict(history) | {"steps": {}}

@@ -17,11 +17,7 @@ def warmup_cosine(step: int, total: int) -> float:
 
 def clocks_of(model: nn.Module) -> list[torch.Tensor]:
     """The buffers called `progress`, a model's own or its parts': `fit` sets them from 0 to 1."""
-    return [value for name, value in model.named_buffers() if is_clock(name)]
-
-
-def is_clock(name: str) -> bool:
-    return name.split(".")[-1] == "progress"
+    return [value for name, value in model.named_buffers() if name.split(".")[-1] == "progress"]
 
 
 def set_clocks(clocks: list[torch.Tensor], turns: list, done: int, total: int) -> None:
