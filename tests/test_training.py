@@ -1,18 +1,22 @@
+import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from companion import data
 from companion.models import Decoder, Encoder
-from companion.training import Player, TrainingError, fit, loop
+from companion.training import Player, TrainingError, fit, fit_or_load, loop
 from companion.training.checks import training_parts
 from companion.training.hardware import uses_bfloat16
+from companion.training.players import Turn
 from companion.training.schedule import warmup_cosine
 
 
@@ -86,11 +90,11 @@ def test_every_image_is_seen_once_an_epoch():
 
     class Counts(Small):
         def loss(self, x):
-            seen.extend(x[:, 0, 0, 0].tolist())
+            seen.extend((120 * x[:, 0, 0, 0]).round().tolist())
             return super().loss(x)
 
     images = torch.zeros(120, 1, 28, 28)
-    images[:, 0, 0, 0] = torch.arange(120.0)
+    images[:, 0, 0, 0] = torch.arange(120.0) / 120
     train(Counts(), images, batch=40)
     assert sorted(seen[:120]) == sorted(seen[120:]) == list(range(120)) and seen[:120] != seen[120:]
 
@@ -98,11 +102,11 @@ def test_every_image_is_seen_once_an_epoch():
 def test_labels_travel_with_their_images():
     class Pairs(Small):
         def loss(self, x, y):
-            assert torch.equal(x[:, 0, 0, 0], y.float())
+            assert torch.equal((100 * x[:, 0, 0, 0]).round(), y.float())
             return super().loss(x)
 
     images = torch.zeros(100, 1, 28, 28)
-    images[:, 0, 0, 0] = torch.arange(100.0)
+    images[:, 0, 0, 0] = torch.arange(100.0) / 100
     train(Pairs(), (images, torch.arange(100)))
 
 
@@ -190,30 +194,134 @@ def test_weights_go_back_to_before_the_epoch_that_failed(images):
     assert model.net[1].weight.isfinite().all()
 
 
+PIXELS = torch.zeros(100, 1, 28, 28)
+UNUSABLE = [
+    (PIXELS[:10], {}, "batch=50, but there are 10 items: choose 1 to that"),
+    (PIXELS, {"batch": 0}, "batch=0"),
+    (PIXELS, {"batch": 64.0}, r"batch=64.0: choose a whole number"),
+    (PIXELS, {"batch": True}, "batch=True: choose a whole number"),
+    (PIXELS, {"epochs": -1}, "epochs=-1: choose a whole number, 1 or more"),
+    (PIXELS, {"epochs": 0}, "epochs=0: choose a whole number, 1 or more"),
+    (PIXELS, {"epochs": 1.5}, "epochs=1.5: choose a whole number"),
+    (PIXELS, {"lr": 0.0}, "lr=0.0: choose a learning rate above 0"),
+    (PIXELS, {"lr": "1e-3"}, "lr='1e-3': choose a number"),
+    (PIXELS, {"lr": float("nan")}, "lr=nan: choose a learning rate above 0"),
+    (PIXELS, {"labels": True}, "labels=True takes the labels of a dataset"),
+    (PIXELS, {"average": 1.0}, "average=1.0: choose 0"),
+    (PIXELS, {"skip": 0.5}, "skip=0.5: choose 0"),
+    (PIXELS, {"moments": [3]}, "moments= needs watch="),
+    (PIXELS, {"moments": [9], "watch": print}, "moment 9 is not within"),
+    (PIXELS, {"precision": "half"}, 'precision="half": choose "float32"'),
+    (PIXELS.double(), {}, "data is torch.float64: pass uint8"),
+    (torch.zeros(100, 1, 32, 32), {}, r"failed on a batch of \(50, 1, 32, 32\) torch.float32"),
+    ([1, 2, 3], {}, "data is a list: pass Images or tensors"),
+    ((PIXELS, torch.zeros(99)), {}, "100 items but 99 labels"),
+    ((PIXELS, torch.zeros(100)), {}, r"loss\(x\) does not take a batch of 2 parts, which data has"),
+    (PIXELS.clone().requires_grad_() * 1, {}, r"data carries the graph .*: pass data.detach\(\)"),
+    (PIXELS[:0], {}, "data has no items"),
+    (torch.cat([torch.zeros(8, 8), torch.full((1, 8), math.inf)]), {}, "infinite, first in item 8"),
+]
+
+
+@pytest.mark.parametrize("data, settings, words", UNUSABLE)
+def test_unusable_data_and_settings_are_named_with_the_mend_in_one_sentence(data, settings, words):
+    model = small()
+    before = model.net[1].weight.clone()
+    with pytest.raises(TrainingError, match=words) as caught:
+        train(model, data, **settings)
+    assert "\n" not in str(caught.value) and torch.equal(model.net[1].weight, before)
+
+
+@pytest.mark.parametrize("what", ["fit", "fit_or_load"])
+def test_numbers_of_numpy_and_of_torch_are_numbers(what, images, folder):
+    theirs = {"epochs": np.int64(2), "lr": np.float32(1e-3), "batch": torch.tensor(50)}
+    theirs |= {"seed": np.array(3), "weight_decay": torch.tensor(0.0)}
+    ours = {"epochs": 2, "lr": float(np.float32(1e-3)), "batch": 50, "seed": 3, "weight_decay": 0.0}
+    if what == "fit":
+        models = small(), small()
+        for model, settings in zip(models, (theirs, ours), strict=True):
+            train(model, images, **settings)
+    else:  # the note is JSON, and the same for both
+        models = [fit_or_load("t/m", Small, images, bar=False, **own)[0] for own in (theirs, ours)]
+        assert (
+            "seed" in json.loads(next((folder / "trained").rglob("m.*.json")).read_text())["mark"]
+        )
+    assert torch.equal(models[0].net[1].weight, models[1].net[1].weight)
+
+
+def test_pixels_out_of_their_range_are_refused_with_it_and_the_mend():
+    dice = torch.rand(100, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    colour = dice.expand(-1, 3, -1, -1)
+    for wrong, words in (
+        ((dice > 0.5).byte(), "data is uint8 from 0 to 1, which is black: .*multiply by 255"),
+        (255 * dice, r"pixels from .* to 255: float pixels lie in \[0, 1\], so divide by 255"),
+        (2 * dice - 1, r"pixels from -1 to 1: .* or take \(x \+ 1\) / 2"),
+        ((255 * colour, torch.arange(100)), "to 255: float pixels"),
+        (2 * colour - 1, "from -1 to 1"),
+    ):
+        with pytest.raises(TrainingError, match=words) as caught:
+            training_parts(wrong, 10)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    "data, settings, words",
+    "data",
     [
-        (torch.zeros(10, 1, 28, 28), {}, "batch=50, but there are 10 items: choose 1 to that"),
-        (torch.zeros(100, 1, 28, 28), {"batch": 0}, "batch=0"),
-        (torch.zeros(100, 1, 28, 28).double(), {}, "data is torch.float64: pass uint8"),
-        (torch.zeros(100, 1, 28, 28), {"epochs": -1}, "epochs=-1: choose a whole number"),
-        (torch.zeros(100, 1, 28, 28), {"epochs": 0}, "epochs=0: choose a whole number"),
-        (torch.zeros(100, 1, 28, 28), {"epochs": 1.5}, "epochs=1.5: choose a whole number"),
-        (torch.zeros(100, 1, 28, 28), {"lr": 0.0}, "lr=0.0: choose a learning rate above 0"),
-        (torch.zeros(100, 1, 28, 28), {"labels": True}, "labels=True takes the labels of a dataset"),
-        (torch.zeros(100, 1, 28, 28), {"average": 1.0}, "average=1.0: choose 0"),
-        (torch.zeros(100, 1, 28, 28), {"skip": 0.5}, "skip=0.5: choose 0"),
-        (torch.zeros(100, 1, 28, 28), {"moments": [3]}, "moments= needs watch="),
-        (torch.zeros(100, 1, 28, 28), {"moments": [9], "watch": print}, "moment 9 is not within"),
-        (torch.zeros(100, 1, 32, 32), {}, r"failed on a batch of \(50, 1, 32, 32\) torch.float32"),
-        ([1, 2, 3], {}, "data is a list: pass Images or tensors"),
-        ((torch.zeros(100, 1, 28, 28), torch.zeros(99)), {}, "100 items but 99 labels"),
-        (torch.zeros(100, 1, 28, 28), {"precision": "half"}, 'precision="half": choose "float32"'),
+        100 * torch.randn(100, 8),  # codes
+        100 * torch.randn(100, 4, 7, 7),  # a grid of codes
+        100 * torch.randn(100, 3, 8, 8),  # a grid whose channels look like colours
+        100 * torch.randn(100, 64, 28, 28),  # activations
+        100 * torch.randn(100, 784),  # pictures as rows, standardised in whatever way
+        torch.rand(100, 1, 28, 28) + 0.1 * torch.randn(100, 1, 28, 28),  # noisy pictures
+        torch.randint(0, 512, (100, 7, 7)),  # tokens
+        torch.zeros(100, 1, 28, 28, dtype=torch.uint8),  # black
+        torch.randint(0, 2, (100, 1, 28, 28), dtype=torch.uint8) * 255,
     ],
-)  # fmt: skip
-def test_unusable_data_are_named_with_the_mend(data, settings, words):
-    with pytest.raises(TrainingError, match=words):
-        train(Small(), data, **settings)
+    ids=lambda x: str(tuple(x.shape)),
+)
+def test_what_is_no_picture_may_lie_anywhere(data):
+    assert training_parts(data, 10)[0] is data
+
+
+class Remembers(Small):
+    """A running mean of its codes, kept with the graph of the step that made it."""
+
+    detach = False
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("past", torch.zeros(4))
+
+    def loss(self, x):
+        code = self.net[1](x.flatten(1)).mean(0)
+        self.past = 0.9 * self.past + 0.1 * (code.detach() if self.detach else code)
+        return {"loss": super().loss(x)["loss"] + self.past.square().sum()}
+
+
+class Lazy(Small):
+    def __init__(self):
+        super().__init__()
+        self.net[1] = nn.LazyLinear(4)
+
+
+@pytest.mark.parametrize(
+    "build, words",
+    [
+        (Remembers, "reaches back into the one before: .*detach.. what is stored in a buffer"),
+        (Lazy, "Lazy has lazy layers: call it once on a batch before training"),
+    ],
+)
+def test_models_that_torch_refuses_in_its_own_words_get_a_sentence(images, build, words):
+    with pytest.raises(TrainingError, match=words) as caught:
+        train(build(), images)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_buffer_of_detached_values_and_lazy_layers_called_once_train(images, monkeypatch):
+    monkeypatch.setattr(Remembers, "detach", True)
+    (lazy := Lazy()).net(torch.zeros(1, 784))
+    for model in (Remembers(), lazy):
+        assert len(train(model, images).terms["loss"]) == 2
 
 
 def test_bfloat16_multiplies_low_and_keeps_the_weights_high(images):
@@ -314,8 +422,7 @@ def test_items_that_are_made_by_index_train_as_those_that_are_held(images):
     train(held, black_and_white)
     rendered = data.Indexed("x", 300, lambda i: black_and_white[i], torch.device("cpu"))
     train(by_index, rendered)
-    for other in (by_index, train(packed := small(), data.packed("x", black_and_white)) and packed):
-        assert torch.equal(held.net[1].weight, other.net[1].weight)
+    assert torch.equal(held.net[1].weight, by_index.net[1].weight)
 
 
 def test_what_no_index_can_make_is_named():
@@ -441,6 +548,34 @@ def test_auto_takes_bfloat16_where_the_cpu_has_instructions_for_it(amx, avx512_b
     assert uses_bfloat16("float32", torch.device("cuda")) is False
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.5, 0.9)])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_a_turns_steps_are_those_of_torchs_fused_adamw_bit_for_bit(betas, decay):
+    mine, theirs = small(), small()
+    turn = Turn("loss", Player(list(mine.parameters()), betas=betas), 0.02, decay, 0.0, 5.0)
+    optimiser = torch.optim.AdamW(
+        theirs.parameters(), 0.02, betas, 1e-8, weight_decay=decay, fused=True
+    )
+    for step, share in enumerate((0.5, 1.0, 0.7, 0.7, 0.1)):
+        x = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(step))
+        before, state = small(), [value.clone() for value in turn.state()[:-1]]
+        before.load_state_dict(mine.state_dict())
+        turn.set_rate(share)
+        if step == 3:  # a gradient that is not finite: nothing moves, and nothing is counted
+            turn.move(math.nan * mine.loss(x)["loss"])
+            for one, other in zip(mine.parameters(), before.parameters(), strict=True):
+                assert torch.equal(one, other)
+            assert all(map(torch.equal, turn.state()[:-1], state))
+            continue
+        turn.move(mine.loss(x)["loss"])
+        optimiser.param_groups[0]["lr"] = share * 0.02
+        optimiser.zero_grad()
+        theirs.loss(x)["loss"].backward()
+        optimiser.step()
+        for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
 class Pair(nn.Module):
     def __init__(self):
         super().__init__()
@@ -481,6 +616,61 @@ def test_a_player_has_a_rate_betas_and_steps_of_its_own():
     assert torch.allclose(model.b.weight, other.b.weight, atol=1e-6)
 
 
+class Adversarial(nn.Module):
+    """A generator that moves one number towards where a critic sees the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.place, self.critic = nn.Parameter(torch.zeros(1)), nn.Linear(1, 1)
+
+    def players(self):
+        return {"loss": [self.place], "critic_loss": self.critic.parameters()}
+
+    def loss(self, x):
+        return {"loss": -self.critic(self.place.expand(len(x), 1)).mean()}
+
+    def critic_loss(self, x):
+        real, fake = (
+            self.critic(x).mean(),
+            self.critic(self.place.detach().expand(len(x), 1)).mean(),
+        )
+        size = self.critic.weight.square().sum()  # keeps the critic's slope finite
+        return {"loss": fake - real + size, "real": real}
+
+
+def test_two_players_move_their_own_parameters_only():
+    model, x = (
+        Adversarial(),
+        2 + 0.1 * torch.randn(200, 1, generator=torch.Generator().manual_seed(0)),
+    )
+    history = fit(
+        model,
+        x,
+        epochs=150,
+        batch=50,
+        lr=0.02,
+        weight_decay=0.0,
+        bar=False,
+        precision="float32",
+    )
+    assert list(history.terms) == ["loss", "critic_loss", "real"]
+    assert model.place.item() == pytest.approx(2, abs=0.3)  # the generator found the data
+
+
+def test_one_step_of_each_player_by_hand():
+    model, by_hand = Adversarial(), Adversarial()
+    by_hand.load_state_dict(model.state_dict())
+    x = torch.rand(20, 1)
+    fit(model, x, epochs=1, batch=20, lr=0.1, bar=False, precision="float32")
+    for name, parameters in by_hand.players().items():
+        optimiser = torch.optim.AdamW(parameters, 0.1, betas=(0.9, 0.99), weight_decay=0.01)
+        optimiser.zero_grad()
+        getattr(by_hand, name)(x)["loss"].backward()
+        optimiser.step()
+    assert torch.allclose(model.place, by_hand.place, atol=1e-6)
+    assert torch.allclose(model.critic.weight, by_hand.critic.weight, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "spoil, words",
     [
@@ -509,7 +699,7 @@ def test_the_loop_is_one_file_that_is_read_in_one_go():
 def test_the_package_needs_no_jupyter_and_leaves_torchs_compiler_and_torchvision_alone():
     """A script and a page without a kernel have no ipywidgets; the others take seconds of every start."""
     code = (
-        "import sys; sys.modules['ipywidgets'] = None; import companion.training.family, companion.retrain; "
+        "import sys; sys.modules['ipywidgets'] = None; import companion.retrain; "
         "from companion import data, metrics, training; from companion.show import panels, plotting; "
         "print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
     )

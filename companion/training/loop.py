@@ -43,8 +43,8 @@ def fit(
         with either of these two, steps whose gradient is not finite are left out, and counted.
     moments, watch: after so many steps (0: before the first), `watch(step, model)` is called.
     resume: the kept state of an unfinished run, from which it goes on (`kept.Unfinished`).
-    Raises TrainingError for unusable data or losses; DivergenceError when a term stops being finite,
-    or over 1 % of the steps are left out: the model holds its weights from before that epoch.
+    Raises TrainingError for unusable data or losses; DivergenceError where a term is not finite, or
+    more than 1 % of the steps are left out: the model holds its weights from before that epoch.
     """
     epochs, batch, seed, *own = checks.plain(
         epochs=epochs, batch=batch, seed=seed,
