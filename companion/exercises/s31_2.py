@@ -112,7 +112,7 @@ def mean_max_cosine(found, truth):
 
 
 def check_mean_max_cosine(attempt):
-    from companion.metrics import matched_cosines
+    from companion.sections.s31_2 import matched_cosines
 
     truth = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]])
     found = torch.tensor([[3.0, 0.3, 0], [1.0, 0, 0.1], [0, 1.0, 1.0], [-0.4, 0, -2.0]])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from companion.data import tile, to_float
 from companion.metrics import PCA, decibels
 from companion.show.panel import Choice, Panel, Slider
 from companion.show.pixels import BAR, DECODED, beside
-from companion.show.plotting import COLOURS, WIDE
+from companion.show.plotting import COLOURS
 
 FILTERS = {  # the settings to choose from
     "Gaussian blur": (0, 0.5, 0.75, 1, 1.5, 2, 3),  # σ in pixels
@@ -310,12 +309,7 @@ def score_field(
 
 
 def feature_clamp(
-    classifier,
-    dictionary,
-    scale: float,
-    names: dict[int, str],
-    images: torch.Tensor,
-    most: float = 3.0,
+    classifier, dictionary, scale: float, names: dict[int, str], images: torch.Tensor, most=3.0
 ) -> Panel:
     """Hold one feature of a dictionary on a classifier's activations and watch the ten logits.
 
@@ -382,19 +376,3 @@ def arrow_picture(
         pen.line((*start, *end), COLOURS[0])
         pen.ellipse((end[0] - 2, end[1] - 2, end[0] + 2, end[1] + 2), COLOURS[0])
     return np.array(page)
-
-
-def arrows(
-    places: torch.Tensor, fields: dict[str, torch.Tensor], dots: torch.Tensor, title: str = ""
-) -> None:
-    """Arrow fields (P, 2) at the same places (P, 2), side by side at one scale, with data as dots."""
-    figure, axes = plt.subplots(
-        1, len(fields), figsize=(WIDE, 0.5 + WIDE / len(fields)), sharey=True
-    )
-    for axis, (name, field) in zip(np.atleast_1d(axes), fields.items(), strict=True):
-        axis.plot(*dots.cpu().T, ".", color=COLOURS[1], markersize=4)
-        axis.quiver(*places.cpu().T, *field.cpu().T, angles="xy", scale_units="xy", scale=1)
-        axis.set(title=name, aspect="equal", xlabel="axis 1 of the plane")
-    np.atleast_1d(axes)[0].set_ylabel("axis 2 of the plane")
-    figure.suptitle(title)
-    plt.show()
