@@ -1,4 +1,10 @@
-"""The picture of the chapter: one encoder, bottleneck and decoder, and what each section asks of them."""
+"""Draws the picture of the chapter anew: `python tests/draw_skeletons.py`.
+
+One encoder, code and decoder, and what each section asks of them: six PNGs in
+companion/show/skeletons, which the notebooks show, and all six in .github/skeletons.png, for README.md.
+"""
+
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,21 +12,14 @@ from matplotlib.patches import Circle, Polygon, Rectangle
 
 from companion.show.plotting import COLOURS
 
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / "companion" / "show" / "skeletons"
 PLAIN, MARK = "#999999", COLOURS[5]  # the skeleton, and the constraint
 LIGHT = "#E6E6E6"
 
 
-def skeleton(section: str) -> None:
-    """The skeleton with the constraint of `section` ("31.1" to "31.6") in colour."""
-    _, axis = plt.subplots(figsize=(7.5, 2.2))
-    draw(axis, section)
-    plt.show()
-
-
 def draw(axis, section: str) -> None:
-    """The same on an axis. ValueError for a section that the chapter does not have."""
-    if section not in CONSTRAINTS:
-        raise ValueError(f"section {section}: choose one of {', '.join(CONSTRAINTS)}.")
+    """The skeleton with the constraint of `section` ("31.1" to "31.6") in colour."""
     title, constrain = CONSTRAINTS[section]
     axis.set(xlim=(0, 15), ylim=(-0.4, 4), aspect="equal", title=f"{section}  {title}")
     axis.axis("off")
@@ -114,10 +113,20 @@ CONSTRAINTS = {
 }
 
 
-def save_all(path: str) -> None:
-    """All six in one file, as the README shows them."""
-    figure, axes = plt.subplots(3, 2, figsize=(12.5, 6.4))
-    for axis, section in zip(axes.flat, CONSTRAINTS, strict=True):
+def save_all(home: Path = HOME, together: Path = ROOT / ".github" / "skeletons.png") -> None:
+    """Each section's picture in `home`, cut to what is drawn, and all six in one file."""
+    for section in CONSTRAINTS:
+        figure, axis = plt.subplots(figsize=(7.5, 2.2))
         draw(axis, section)
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+        figure.savefig(home / f"{section}.png", dpi=90, bbox_inches="tight")
+        plt.close(figure)
+    with plt.rc_context({"font.size": 10}):  # side by side the words have less room
+        figure, axes = plt.subplots(3, 2, figsize=(12.5, 6.4))
+        for axis, section in zip(axes.flat, CONSTRAINTS, strict=True):
+            draw(axis, section)
+        figure.savefig(together, dpi=80)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    save_all()

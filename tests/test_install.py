@@ -1,4 +1,4 @@
-"""What is installed elsewhere is the whole package, and it finds the book it stands in."""
+"""What is installed elsewhere is the whole package with its pictures, and it finds its book."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import copy, copytree, ignore_patterns
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -20,7 +21,7 @@ def python(code, cwd, **environment):
     ).stdout
 
 
-def test_a_wheel_in_a_bare_folder_brings_every_module(tmp_path):
+def test_a_wheel_in_a_bare_folder_brings_every_module_and_picture(tmp_path):
     source, bare = tmp_path / "source", tmp_path / "bare"
     copytree(ROOT / "companion", source / "companion", ignore=ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -37,8 +38,12 @@ def test_a_wheel_in_a_bare_folder_brings_every_module(tmp_path):
 import importlib
 print([importlib.import_module(module).__file__ for module in {modules!r}])
 from companion.data import files
+from companion.show import skeleton
 print(files.DATA)
+print([skeleton(f"31.{{k}}").size for k in range(1, 7)])
 """
-    found, where = python(code, ROOT / "notebooks", PYTHONPATH=str(bare)).splitlines()
+    found, where, sizes = python(code, ROOT / "notebooks", PYTHONPATH=str(bare)).splitlines()
     assert found.count(str(bare)) == len(modules)
     assert Path(where) == ROOT / "data"
+    pictures = sorted((ROOT / "companion" / "show" / "skeletons").glob("*.png"))
+    assert sizes == str([Image.open(path).size for path in pictures]) and len(pictures) == 6

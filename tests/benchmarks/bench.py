@@ -31,11 +31,11 @@ from companion import data
 from companion.data.corruption import CORRUPTIONS
 from companion.metrics import DigitClassifier, mse
 from companion.models import Decoder, Encoder
+from companion.sections import s31_2
 from companion.show import panels
 from companion.show.panel import Slider
 from companion.show.widgets import page_of
 from companion.training import fit
-from companion.training.family import fit_family
 from companion.training.hardware import uses_bfloat16
 from companion.training.schedule import warmup_cosine
 
@@ -58,18 +58,6 @@ class DenseVAE(nn.Module):
         )
         kl = (mean**2 + log_var.exp() - log_var - 1).sum(-1).mean() / 2
         return {"loss": recon + kl, "recon": recon, "kl": kl}
-
-
-class BetaVAE(DenseVAE):
-    """The same with a price on the rate, a buffer so that a family can stack it."""
-
-    def __init__(self, beta):
-        super().__init__()
-        self.register_buffer("beta", torch.tensor(beta))
-
-    def loss(self, x):
-        terms = super().loss(x)
-        return {"loss": terms["recon"] + self.beta * terms["kl"]}
 
 
 class ConvolutionalAE(nn.Module):
@@ -280,8 +268,8 @@ def time_panels() -> None:
         "a move over the plane, 64 px": panels.latent_plane(
             Decoder(2, size=64), codes[:, :2], labels
         ),
-        "a move of the corruption sliders": panels.corruption_sliders(noisy, CORRUPTIONS, images),
-        "a move of a held feature": panels.feature_clamp(
+        "a move of the corruption sliders": s31_2.corruption_sliders(noisy, CORRUPTIONS, images),
+        "a move of a held feature": s31_2.feature_clamp(
             classifier, dictionary, 1.0, {0: "zero"}, images
         ),
         "another model of a family": panels.family_slider(
@@ -421,17 +409,6 @@ def time_loop(digits: data.Images, images: torch.Tensor, rounds: int) -> None:
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
         print(f"peak memory of this process: {peak:.0f} MiB")
-
-    betas = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
-    some = images[:2560]
-    one = min(seconds(lambda: ours(BetaVAE(1.0), some, 128)) for _ in range(3))
-    eight = min(
-        seconds(
-            lambda: fit_family({b: BetaVAE(b) for b in betas}, some, epochs=1, batch=128, bar=False)
-        )
-        for _ in range(3)
-    )
-    print(f"\neight β-VAEs as a family ÷ one: {eight / one:.2f}")
 
 
 if __name__ == "__main__":
