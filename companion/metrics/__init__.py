@@ -3,8 +3,13 @@
 # ruff: noqa: F401, I001 - what is imported here is what the package offers
 from companion.metrics.bounds import active_units, gaussian_log_weights, importance_weighted
 from companion.metrics.bounds import log_likelihood, mutual_information, one_draw_each
-from companion.metrics.classifier import DigitClassifier, accuracy, confidence, digit_classifier
-from companion.metrics.classifier import jitter, readable_share
+from companion.metrics.classifier import ColourClassifier, DigitClassifier, accuracy, confidence
+from companion.metrics.classifier import (
+    digit_classifier,
+    jitter,
+    perceptual_distance,
+    readable_share,
+)
 from companion.metrics.codes import (
     Gaussian,
     effects,
@@ -14,6 +19,6 @@ from companion.metrics.codes import (
     traversal,
 )
 from companion.metrics.linear import PCA, linear_probe, probe_digits
-from companion.metrics.reconstruction import decibels, high_energy, mse, over
+from companion.metrics.reconstruction import codec, decibels, high_energy, mse, over
 from companion.metrics.samples import SOURCES, density_coverage, frechet_distance, sample_scores
 from companion.metrics.samples import scorer, separable

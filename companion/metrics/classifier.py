@@ -1,4 +1,4 @@
-"""The classifier that images of digits are compared with, and what is read off it."""
+"""The classifiers that images are compared with, of digits and of colour pictures, and what is read off them."""
 
 import torch
 import torch.nn.functional as F
@@ -59,3 +59,53 @@ def confidence(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def readable_share(classifier: nn.Module, images: torch.Tensor, above: float = 90) -> float:
     """Share of `images` (float, [0, 1]) that the classifier reads with a confidence above 90 %, in %."""
     return 100 * (confidence(classifier, images) > above).double().mean().item()
+
+
+class ColourClassifier(nn.Module):
+    """Ten classes of colour pictures (B, 3, H, W), H and W divisible by 4, and activations to compare in.
+
+    Three stages of `depth` 3×3 convolutions, the side halved and the width doubled between them.
+    `maps` -> the activations after each stage, `features` -> (B, 4 · width), the last ones' means.
+    """
+
+    def __init__(self, width: int = 16, depth: int = 2):
+        super().__init__()
+        self.stages, into = nn.ModuleList(), 3
+        for stage in range(3):
+            layers, out = [nn.AvgPool2d(2)] if stage else [], width * 2**stage
+            for _ in range(depth):
+                layers += [nn.Conv2d(into, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU()]
+                into = out
+            self.stages.append(nn.Sequential(*layers))
+        self.head = nn.Sequential(Dropout(0.3), nn.Linear(into, 10))
+
+    def maps(self, x):
+        found, x = [], 2 * x - 1
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def features(self, x):
+        return self.maps(x)[-1].mean((2, 3))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+    def loss(self, x, y):
+        turned = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+        return {"loss": F.cross_entropy(self(torch.where(turned, x.flip(3), x)), y)}
+
+
+def perceptual_distance(network: ColourClassifier, a: torch.Tensor, b: torch.Tensor):
+    """How different two batches of pictures (B, 3, H, W) look to a trained network: (B,).
+
+    At each place of each stage the activations are scaled to length 1; the squared differences are
+    summed over channels and averaged over places, and the stages added: LPIPS without its learned
+    weights (Zhang et al. 2018, eq. 1).
+    """
+    total = 0
+    for u, v in zip(network.maps(a), network.maps(b), strict=True):
+        apart = F.normalize(u.float(), dim=1) - F.normalize(v.float(), dim=1)
+        total = total + apart.square().sum(1).mean((1, 2))
+    return total

@@ -1,13 +1,11 @@
-"""What notebook 31.5 alone uses: a likelihood of colour pixels, lossless codecs, panels of levels."""
+"""What notebook 31.5 alone uses: a likelihood of colour pixels, panels of levels."""
 
-import io
 import math
 from collections.abc import Callable
 
 import torch
-from PIL import Image
 
-from companion.data import tile, to_float, to_uint8
+from companion.data import tile, to_float
 from companion.models.likelihoods import log_bin_mass
 from companion.show.panel import Panel, Slider
 
@@ -67,19 +65,6 @@ def shifted(means, slopes, red, green) -> torch.Tensor:
     return torch.stack([means[:, 0], means[:, 1] + slopes[:, 0] * red, of_blue], 1)
 
 
-def lossless_bits(images: torch.Tensor, kind: str) -> float:
-    """Bits a pixel value of lossless "PNG" or "WebP": images (N, 3, H, W), a file for each.
-
-    Headers count, some 60 bytes of a PNG and 30 of a WebP, which weigh on small images.
-    """
-    size, settings = 0, {"WebP": {"lossless": True, "method": 6}, "PNG": {"optimize": True}}
-    for image in to_uint8(images).cpu().movedim(1, -1).numpy():
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, kind.lower(), **settings[kind])
-        size += len(file.getvalue())
-    return 8 * size / images.numel()
-
-
 def fixed_levels(redraw: Callable, image: torch.Tensor, levels: int) -> Panel:
     """The first levels of an image's codes fixed, the others redrawn: one pass of the decoder a move.
 
@@ -93,8 +78,8 @@ def fixed_levels(redraw: Callable, image: torch.Tensor, levels: int) -> Panel:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             drawn = redraw(fixed).float().cpu()
-        spread = drawn.std(0).mean().item()
-        return tile(torch.cat([first[None], drawn])[None]), f"a pixel varies by {spread:.3f}"
+        text = f"a pixel varies by {drawn.std(0).mean():.3f}"
+        return tile(torch.cat([first[None], drawn])[None]), text
 
     def other():
         nonlocal seed

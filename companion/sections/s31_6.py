@@ -1,4 +1,4 @@
-"""What notebook 31.6 alone uses: priors over tokens, the discriminator, a codebook's measures, panels.
+"""What notebook 31.6 alone uses: priors over tokens, a codebook's measures, pictures compared, panels.
 
 A prior is over grids of tokens (B, H, W), int64 below `size`: each token given those before it, row by
 row. `side`: of a square grid, or its (rows, columns); one row where tokens are a mere sequence. Both
@@ -6,18 +6,17 @@ have `logits(tokens)` -> (B, H, W, size), `loss(tokens)` for the training loop, 
 `sample(count)`. ValueError for a token that the codebook does not have.
 """
 
-import io
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
-from companion.data import tile, to_uint8
-from companion.metrics import decibels, frechet_distance, high_energy, over, readable_share, scorer
+from companion import metrics
+from companion.data import tile
+from companion.metrics import over
 from companion.models import Dropout
 from companion.show.panel import Choice, Panel, Slider
 from companion.show.pixels import beside, palette
@@ -40,6 +39,16 @@ class TokenPrior(nn.Module):
         nats = self.nll(tokens)
         return {"loss": nats.flatten(1).sum(1).mean(), "bits a token": nats.mean() / math.log(2)}
 
+    @torch.no_grad()
+    def sample(self, count: int, temperature: float = 1.0, dice: torch.Tensor | None = None):
+        """Grids (count, H, W), token by token. dice: uniform (count, T); the same dice, the same grids."""
+        device, places = next(self.parameters()).device, math.prod(self.grid)
+        dice = torch.rand(count, places, device=device) if dice is None else dice.to(device)
+        row, seen = torch.zeros(count, places, dtype=torch.long, device=device), {}
+        for place, chance in enumerate(dice.T):
+            row[:, place] = pick(self.next_logits(row, place, seen) / temperature, chance)
+        return row.unflatten(1, self.grid)
+
 
 class TokenTransformer(TokenPrior):
     """A causal transformer (Vaswani et al. 2017, Radford et al. 2019): each token attends to those before."""
@@ -60,25 +69,16 @@ class TokenTransformer(TokenPrior):
             hidden = block(hidden)
         return self.head(hidden).unflatten(1, tokens.shape[1:])  # (B, H, W, size)
 
-    @torch.no_grad()
-    def sample(self, count: int, temperature: float = 1.0, dice: torch.Tensor | None = None):
-        """Grids (count, H, W). dice: uniform numbers (count, T); the same dice, the same grids.
+    def next_logits(self, row, place, seen):
+        """Of the token at `place`, after those before it in `row` (B, T): (B, size).
 
-        Each step computes the newest token alone: keys and values of those before are kept.
+        Only the newest token is computed: `seen` holds the keys and values of those before.
         """
-        device = self.place.device
-        dice = (
-            torch.rand(count, len(self.place), device=device) if dice is None else dice.to(device)
-        )
-        caches = [[] for _ in self.blocks]
-        token, grid = torch.full((count,), self.size, device=device), []
-        for place, chance in zip(self.place, dice.T, strict=True):
-            hidden = (self.embed(token) + place)[:, None]  # (B, 1, C)
-            for block, cache in zip(self.blocks, caches, strict=True):
-                hidden = block(hidden, cache)
-            token = pick(self.head(hidden[:, 0]) / temperature, chance)
-            grid.append(token)
-        return torch.stack(grid, 1).unflatten(1, self.grid)
+        token = row[:, place - 1] if place else torch.full_like(row[:, 0], self.size)
+        hidden = (self.embed(token) + self.place[place])[:, None]  # (B, 1, C)
+        for block in self.blocks:
+            hidden = block(hidden, seen.setdefault(block, []))
+        return self.head(hidden[:, 0])
 
 
 class Block(nn.Module):
@@ -123,20 +123,9 @@ class MaskedPrior(TokenPrior):
             hidden = hidden + self.dropout(layer(F.silu(hidden)))
         return self.head(F.silu(hidden)).movedim(1, -1)
 
-    @torch.no_grad()
-    def sample(self, count: int, temperature: float = 1.0, dice: torch.Tensor | None = None):
-        """Grids (count, H, W), one pass for each place; dice as for the transformer."""
-        device = self.embed.weight.device
-        dice = (
-            torch.rand(count, math.prod(self.grid), device=device)
-            if dice is None
-            else dice.to(device)
-        )
-        grid = torch.zeros(count, *self.grid, dtype=torch.long, device=device)
-        for place, chance in enumerate(dice.T):
-            row, column = divmod(place, self.grid[1])
-            grid[:, row, column] = pick(self.logits(grid)[:, row, column] / temperature, chance)
-        return grid
+    def next_logits(self, row, place, seen):
+        """As the transformer's, by a pass over the whole grid."""
+        return self.logits(row.unflatten(1, self.grid)).flatten(1, 2)[:, place]  # (B, size)
 
 
 def pick(logits: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
@@ -171,24 +160,6 @@ def live_weights(model: nn.Module) -> int:
     return total - sum(int((1 - m.mask).sum()) * m.weight[..., 0, 0].numel() for m in masked)
 
 
-class PatchDiscriminator(nn.Sequential):
-    """A score for each patch of a picture, high for real ones: (B, channels, H, W) -> (B, 1, h, w).
-
-    Isola et al. 2017's patch discriminator, with group normalisation in place of batch normalisation.
-    `halvings` convolutions of stride 2, then two of stride 1, all 4×4: with one a patch has 16×16
-    pixels and a picture of 32×32 gives 14×14 scores.
-    """
-
-    def __init__(self, channels: int = 3, width: int = 64, halvings: int = 1):
-        layers = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        for step in range(halvings):
-            stride = 2 if step < halvings - 1 else 1
-            layers += [nn.Conv2d(width, 2 * width, 4, stride=stride, padding=1)]
-            layers += [nn.GroupNorm(8, 2 * width), nn.LeakyReLU(0.2)]
-            width *= 2
-        super().__init__(*layers, nn.Conv2d(width, 1, 4, padding=1))
-
-
 class LibraryQuantiser(nn.Module):
     """`theirs`, such as VectorQuantize(dim=16), spoken to as ours are.
 
@@ -214,7 +185,7 @@ class LibraryQuantiser(nn.Module):
         return self(z)[1]
 
 
-def codebook_use(tokens: torch.Tensor, size: int) -> dict[str, float]:
+def codebook_use(tokens: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
     """Of tokens (...) over one pass of a dataset: "usage, %" and "perplexity" of a codebook of `size`.
 
     Usage is the share of codes that occur; perplexity exp of the entropy of their frequencies, the
@@ -224,26 +195,7 @@ def codebook_use(tokens: torch.Tensor, size: int) -> dict[str, float]:
     tokens = in_codebook(tokens.flatten().cpu(), size)
     share = tokens.bincount(minlength=size).double() / len(tokens)
     entropy = -torch.special.xlogy(share, share).sum()
-    return {
-        "usage, %": 100 * (share > 0).double().mean().item(),
-        "perplexity": entropy.exp().item(),
-    }
-
-
-def webp(images: torch.Tensor, quality: int) -> tuple[float, float]:
-    """Bits an image and squared error a pixel of lossy WebP: images (N, C, H, W).
-
-    The bytes of each file are counted with its header, some 30 bytes, which weigh on small images.
-    """
-    bits, error = 0, 0.0
-    for image in to_uint8(images).cpu().movedim(1, -1).numpy():
-        file = io.BytesIO()
-        picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-        picture.convert("RGB").save(file, "webp", quality=quality, method=6)
-        bits += 8 * len(file.getvalue())
-        back = np.asarray(Image.open(file).convert(picture.mode)).reshape(image.shape)
-        error += np.square((back / 255.0) - (image / 255.0)).mean()
-    return bits / len(images), error / len(images)
+    return {"usage, %": 100 * (share > 0).double().mean(), "perplexity": entropy.exp()}
 
 
 def rounded(codes: torch.Tensor, bits: int) -> torch.Tensor:
@@ -279,21 +231,18 @@ SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
 
 
 def compare_samplers(
-    samplers: dict[str, Callable],
-    classifier,
-    images: torch.Tensor,
-    seeds: Sequence[int] = (0, 1, 2),
+    samplers: dict[str, Callable], classifier, images: torch.Tensor, seeds=(0, 1, 2)
 ) -> torch.Tensor:
     """The `SCORES` of each sampler at each seed, against digits: (samplers, seeds, 4).
 
     samplers: {name: count -> images (count, 1, 28, 28) in [0, 1]}; each gives as many as `images` has.
     """
-    found, scores = [], scorer(classifier.features, images)
+    found, scores = [], metrics.scorer(classifier.features, images)
     for draw in samplers.values():
         for seed in seeds:
             torch.manual_seed(seed)
             some = draw(len(images))
-            found.append([*scores(some).values(), readable_share(classifier, some)])
+            found.append([*scores(some).values(), metrics.readable_share(classifier, some)])
     return torch.tensor(found).view(len(samplers), len(seeds), 4)
 
 
@@ -306,67 +255,17 @@ def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dic
     """
     pairs = zip(pictures.split(500), copies.split(500), strict=True)
     with torch.no_grad():
-        apart = torch.cat([perceptual_distance(network, *pair) for pair in pairs])
+        apart = torch.cat([metrics.perceptual_distance(network, *pair) for pair in pairs])
     limit = pictures.shape[-1] // 4  # cycles an image, of waves four pixels long
-    real, fine, off = (high_energy(x, limit) for x in (pictures, copies, copies - pictures))
+    real, fine, off = (metrics.high_energy(x, limit) for x in (pictures, copies, copies - pictures))
     features = [over(network.features, images) for images in (pictures, copies)]
     return {
-        "PSNR, dB": decibels(copies, pictures).mean().item(),
+        "PSNR, dB": metrics.decibels(copies, pictures).mean().item(),
         "fine detail, %": 100 * fine / real,
         "error in it, %": 100 * off / real,
         "perceptual distance": apart.mean().item(),
-        "Fréchet distance": frechet_distance(*features),
+        "Fréchet distance": metrics.frechet_distance(*features),
     }
-
-
-class ColourClassifier(nn.Module):
-    """Ten classes of colour pictures (B, 3, H, W), H and W divisible by 4, and activations to compare in.
-
-    Three stages of `depth` 3×3 convolutions, the side halved and the width doubled between them.
-    `maps` -> the activations after each stage, `features` -> (B, 4 · width), the last ones' means.
-    """
-
-    def __init__(self, width: int = 16, depth: int = 2):
-        super().__init__()
-        self.stages, into = nn.ModuleList(), 3
-        for stage in range(3):
-            layers, out = [nn.AvgPool2d(2)] if stage else [], width * 2**stage
-            for _ in range(depth):
-                layers += [nn.Conv2d(into, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU()]
-                into = out
-            self.stages.append(nn.Sequential(*layers))
-        self.head = nn.Sequential(Dropout(0.3), nn.Linear(into, 10))
-
-    def maps(self, x):
-        found, x = [], 2 * x - 1
-        for stage in self.stages:
-            x = stage(x)
-            found.append(x)
-        return found
-
-    def features(self, x):
-        return self.maps(x)[-1].mean((2, 3))
-
-    def forward(self, x):
-        return self.head(self.features(x))
-
-    def loss(self, x, y):
-        turned = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
-        return {"loss": F.cross_entropy(self(torch.where(turned, x.flip(3), x)), y)}
-
-
-def perceptual_distance(network: ColourClassifier, a: torch.Tensor, b: torch.Tensor):
-    """How different two batches of pictures (B, 3, H, W) look to a trained network: (B,).
-
-    At each place of each stage the activations are scaled to length 1; the squared differences are
-    summed over channels and averaged over places, and the stages added: LPIPS without its learned
-    weights (Zhang et al. 2018, eq. 1).
-    """
-    total = 0
-    for u, v in zip(network.maps(a), network.maps(b), strict=True):
-        apart = F.normalize(u.float(), dim=1) - F.normalize(v.float(), dim=1)
-        total = total + apart.square().sum(1).mean((1, 2))
-    return total
 
 
 def token_sliders(decode: Callable, tokens: torch.Tensor, size: int) -> Panel:
@@ -447,21 +346,15 @@ def nearest_code(image: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor
     return Panel(draw, controls, text="Two sliders over the image; the distances to all codes.")
 
 
-def codebook_plane(
-    codebooks: dict[int, torch.Tensor], points: torch.Tensor, side: int = 224
-) -> Panel:
+def codebook_plane(codebooks: dict[int, torch.Tensor], points: torch.Tensor, side=224) -> Panel:
     """A slider over codebooks in the plane, {size: codes (K, 2)}: their cells, and the points (N, 2)."""
-    pictures = {size: plane_cells(codes, points, side) for size, codes in codebooks.items()}
-    errors = {
-        size: torch.cdist(points, codes).amin(1).square().mean().item()
-        for size, codes in codebooks.items()
-    }
-
-    def draw(size):
-        return pictures[size], f"{size} codes, squared error {errors[size]:.3f}"
-
-    controls = {"size": Choice("codes", {str(size): size for size in sorted(codebooks)})}
-    return Panel(draw, controls, text="A slider over the size of a codebook in the plane.")
+    shown = {}
+    for size, codes in codebooks.items():
+        error = torch.cdist(points, codes).amin(1).square().mean()
+        shown[size] = plane_cells(codes, points, side), f"{size} codes, squared error {error:.3f}"
+    control = Choice("codes", {str(size): size for size in shown})
+    text = "A slider over the size of a codebook in the plane."
+    return Panel(lambda size: shown[size], {"size": control}, text=text)
 
 
 def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndarray:
@@ -472,8 +365,7 @@ def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndar
     points, codes = points.cpu(), codes.cpu()
     low, high = points.quantile(0.005, 0), points.quantile(0.995, 0)
     across, up = (torch.linspace(low[i], high[i], side) for i in (0, 1))
-    grid = torch.stack(torch.meshgrid(up.flip(0), across, indexing="ij")[::-1], -1)  # (S, S, 2)
-    nearest = torch.cdist(grid.view(-1, 2), codes).argmin(1).view(side, side)
+    nearest = torch.cdist(metrics.plane_of(across, up), codes).argmin(1).view(side, side)
     picture = palette(COLOURS)[nearest.numpy() % len(COLOURS)] // 3 + 170
     place = lambda at: ((at - low) / (high - low) * (side - 1)).round().long()
     dots = place(points)
@@ -487,12 +379,9 @@ def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndar
 
 
 def lit_grid(values: torch.Tensor, columns: int, lit: int, cell: int = 7) -> np.ndarray:
-    """Numbers (K,) as a grid of grey squares, small ones dark, one framed in red: (H, W, 3) uint8."""
-    levels = torch.nn.functional.pad(values, (0, -len(values) % columns), value=values.max().item())
-    grey = 255 * (levels - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
-    grid = grey.view(-1, columns).byte().cpu().numpy().repeat(cell, 0).repeat(cell, 1)
-    picture = np.stack([grid] * 3, -1)
-    top, left = cell * (lit // columns), cell * (lit % columns)
-    red = picture[top : top + cell, left : left + cell]
-    red[:] = (213, 94, 0)
-    return picture
+    """Numbers (K,) as a grid of grey squares, small ones dark, one of them red: (H, W, 3) uint8."""
+    low, high = values.aminmax()
+    grey = 255 * (values - low) / (high - low).clamp(min=1e-12)
+    squares = F.pad(grey, (0, -len(values) % columns), value=255)[:, None].repeat(1, 3)  # (K', 3)
+    squares[lit] = squares.new_tensor([213, 94, 0])
+    return squares.byte().view(-1, columns, 3).cpu().numpy().repeat(cell, 0).repeat(cell, 1)
