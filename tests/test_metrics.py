@@ -1,17 +1,21 @@
 """Measures against libraries, closed forms and cases whose value is known."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.linalg import sqrtm
 from shared import LinearGaussian
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA as LibraryPCA
 
 from companion import metrics
+from companion.data import Images
 from companion.metrics import density_coverage, frechet_distance, sample_scores, separable
+from companion.training import fit
 
 
 @pytest.fixture
@@ -311,3 +315,82 @@ def test_a_scorer_gives_what_its_three_scores_give_one_by_one():
     scores = metrics.scorer(code, data)(samples)
     assert scores["Fréchet distance"] == frechet_distance(code(data), code(samples))
     assert (scores["density"], scores["coverage"]) == density_coverage(code(data), code(samples))
+
+
+# What colour pictures are compared in.
+
+
+@pytest.fixture
+def colour_classifier():
+    torch.manual_seed(0)
+    return metrics.ColourClassifier(8).eval()
+
+
+def test_the_maps_halve_and_their_means_are_the_features(colour_classifier):
+    x = torch.rand(2, 3, 32, 32)
+    maps = colour_classifier.maps(x)
+    assert [tuple(m.shape) for m in maps] == [(2, 8, 32, 32), (2, 16, 16, 16), (2, 32, 8, 8)]
+    assert torch.allclose(colour_classifier.features(x), maps[-1].mean((2, 3)))
+
+
+def test_the_distance_is_zero_only_to_itself_and_symmetric(colour_classifier):
+    a, b = torch.rand(2, 4, 3, 16, 16)
+    assert metrics.perceptual_distance(colour_classifier, a, a).abs().max() < 1e-9
+    there, back = (
+        metrics.perceptual_distance(colour_classifier, a, b),
+        metrics.perceptual_distance(colour_classifier, b, a),
+    )
+    assert torch.allclose(there, back) and (there > 0).all() and there.shape == (4,)
+
+
+class Fixed:
+    """Activations that are the picture itself: one stage."""
+
+    @staticmethod
+    def maps(x):
+        return [x]
+
+
+def test_the_distance_sees_directions_and_no_lengths():
+    a = torch.zeros(1, 3, 2, 2)
+    a[:, 0] = 1
+    assert metrics.perceptual_distance(Fixed, a, 5 * a).item() == pytest.approx(0, abs=1e-9)
+    b = torch.zeros(1, 3, 2, 2)
+    b[:, 0, 0], b[:, 1, 1] = 1, 1  # half of the places at a right angle: squared distance 2 there
+    assert metrics.perceptual_distance(Fixed, a, b).item() == pytest.approx(1)
+
+
+def test_it_learns_colours_from_labels():
+    torch.manual_seed(0)
+    labels = torch.arange(400) % 3
+    pictures = torch.rand(400, 3, 8, 8) * 0.3
+    pictures[torch.arange(400), labels] += 0.6  # class c is bright in channel c
+    data = Images("toy", pictures, labels, pictures, labels, "made here")
+    network = metrics.ColourClassifier(8, depth=1)
+    fit(network, data, epochs=6, batch=50, lr=1e-2, labels=True, bar=False)
+    assert metrics.accuracy(network, pictures, labels) > 95
+
+
+# Image codecs.
+
+
+def test_webp_counts_its_bytes_and_errs_less_at_a_higher_quality():
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 1, 4, 4), 28, mode="bilinear")
+    low, high = (metrics.codec(smooth, "webp", quality=q, method=6) for q in (10, 95))
+    assert low[0] < high[0] and low[1] > high[1] > 0
+    file = io.BytesIO()
+    pixels = (smooth[0, 0] * 255).round().byte().numpy()
+    Image.fromarray(pixels).convert("RGB").save(file, "webp", quality=10, method=6)
+    counted = metrics.codec(smooth[:1], "webp", quality=10, method=6)[0]
+    assert counted == 8 * len(file.getvalue())
+    assert metrics.codec(smooth.repeat(1, 3, 1, 1), "webp", quality=50)[1] > 0
+
+
+def test_lossless_files_come_back_as_they_were_and_are_counted():
+    noise = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    for kind, settings in (("png", {"optimize": True}), ("webp", {"lossless": True, "method": 6})):
+        bits, error = metrics.codec(noise, kind, **settings)
+        assert bits / noise[0].numel() > 8 and error == 0  # noise does not shrink
+        assert metrics.codec(flat, kind, **settings)[0] / flat[0].numel() < 0.2

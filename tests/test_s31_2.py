@@ -115,7 +115,7 @@ def test_a_silent_feature_starts_anew_along_what_is_missing(silenced):
     model, x = silenced
     before = model.directions().detach().clone()
     model.loss(x)  # the hundredth step of silence
-    pre = model.before(x)
+    pre = model.encoder(x - model.bias)
     wide = torch.zeros_like(pre).scatter(1, pre.topk(10, 1).indices, pre.topk(10, 1).values.relu())
     rest = (x - model.decode(wide)).detach()
     worst = rest[rest.norm(dim=1).argmax()]

@@ -1,6 +1,5 @@
 """The hierarchies that notebook 31.5 builds, taken from its cells, and its section's file."""
 
-import io
 import math
 from types import SimpleNamespace
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from cells import definitions
-from PIL import Image
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -367,18 +365,6 @@ def test_a_mixture_that_does_not_fit_the_picture_is_refused():
     for x, numbers in (((1, 1, 2, 2), (1, 20, 2, 2)), ((1, 3, 2, 2), (1, 21, 2, 2))):
         with pytest.raises(ValueError, match=r"needs \(B, 10 K, H, W\)"):
             logistic_mixture_nll(torch.zeros(x), torch.zeros(numbers))
-
-
-def test_lossless_files_come_back_as_they_were_and_are_counted():
-    noise = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    flat = torch.full((2, 3, 64, 64), 0.5)
-    for kind in ("PNG", "WebP"):
-        assert s31_5.lossless_bits(noise.byte(), kind) > 8  # noise does not shrink
-        assert s31_5.lossless_bits(flat, kind) < 0.2
-    pixels, file = noise[0].byte().movedim(0, -1).numpy(), io.BytesIO()
-    Image.fromarray(pixels).save(file, "webp", lossless=True, method=6)
-    assert s31_5.lossless_bits(noise[:1].byte(), "WebP") == 8 * len(file.getvalue()) / 768
-    assert np.array_equal(np.asarray(Image.open(file)), pixels)
 
 
 def test_fixed_levels_are_redrawn_with_the_same_noise_until_asked_for_other():
