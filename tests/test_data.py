@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from cells import definitions
 from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
@@ -30,7 +31,7 @@ from companion.data import (
     strokes,
 )
 from companion.data.corruption import CORRUPTIONS, gaussian, masking, salt_and_pepper
-from companion.training import kept
+from companion.training import fit_or_load, kept
 
 drawn = sys.modules["companion.data.dsprites"]
 
@@ -212,6 +213,7 @@ def test_a_classifier_of_each_kind_of_digits_reads_the_other():
 def test_photos_hold_the_cat_out(folder):
     pictures = data.photos(32, crops=40)
     assert pictures.train.shape == (40, 3, 32, 32) and pictures.name == "photos-32"
+    assert pictures.stand_in
     assert data.cat(96).shape == (1, 3, 96, 96)
     crop = data.to_float(data.cat(32)).cpu()
     nearest = (data.to_float(pictures.train) - crop).square().flatten(1).mean(1).min()
@@ -360,6 +362,114 @@ def test_superposed_features_are_five_on_average_and_the_same_for_every_seed():
     assert torch.cosine_similarity(sums.mean(0), mean, dim=0) > 0.9
     # E |sum|² is about E Σ strength²: five features of mean square 1/3
     assert sums.square().sum(1).mean().item() == pytest.approx(5 / 3, rel=0.1)
+
+
+def test_a_set_of_the_readers_own_is_no_stand_in_and_is_trained_on_for_as_long():
+    x = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    own = Images("own", x, torch.zeros(4), x, torch.zeros(4), "here")
+    assert not own.stand_in and not own.copies and [own.epochs(k) for k in (1, 24)] == [1, 24]
+    stand_in = Images("s", x, torch.zeros(4), x, torch.zeros(4), "here", stand_in=True)
+    assert [stand_in.epochs(k) for k in (1, 11, 12, 30)] == [1, 1, 1, 2]
+    assert stand_in.halved().stand_in and stand_in.first(2).stand_in  # whatever becomes of them
+
+
+def test_what_stands_in_says_so_and_what_is_real_does_not(tiny_mnist, monkeypatch):
+    assert not data.mnist(verbose=False).stand_in and not data.mnist(verbose=False).copies
+    monkeypatch.setenv("COMPANION_DATA", "embedded")
+    draw = strokes.digits
+    monkeypatch.setattr(strokes, "digits", lambda count, seed: draw(count // 1000, seed))
+    assert data.mnist(verbose=False).stand_in
+
+
+# A folder of the reader's own pictures.
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Twelve pictures in two subfolders, in many formats, and three files that are none."""
+    for name in ("red", "blue"):
+        (tmp_path / name).mkdir()
+    for number in range(6):
+        kind = ("png", "jpg", "bmp", "gif", "tiff", "webp")[number]
+        Image.new("RGB", (40, 20), "red").save(tmp_path / "red" / f"{number}.{kind}")
+        Image.new("RGB", (20, 40), "blue").save(tmp_path / "blue" / f"{number}.{kind}")
+    return tmp_path
+
+
+def test_a_folder_gives_every_tenth_to_the_test_and_a_label_to_each_subfolder(album):
+    found = data.folder(album, 8)
+    assert found.name == f"{album.name}-8" and str(album) in found.origin
+    assert found.train.shape == (11, 3, 8, 8) and found.test.shape == (1, 3, 8, 8)
+    assert found.train.dtype == torch.uint8 and not found.stand_in and not found.copies
+    assert found.train_labels.tolist() == [0] * 6 + [1] * 5 and found.test_labels.tolist() == [1]
+    blue, red = found.train[:6].float().mean((0, 2, 3)), found.train[6:].float().mean((0, 2, 3))
+    assert blue[2] > 250 > 10 > blue[0] and red[0] > 250 > 10 > red[2]  # in the order of names
+    grey = data.folder(album, 16, channels=1)
+    assert grey.train.shape == (11, 1, 16, 16) and set(grey.train[:6].unique().tolist()) <= {
+        *range(27, 31)
+    }  # blue is dark
+    assert data.folder(album / "red", 8).test.shape[0] == 1  # of fewer than ten the last
+
+
+def test_a_folders_pictures_are_upright_middle_squares_on_white(tmp_path):
+    half = np.zeros((20, 60, 3), np.uint8)
+    half[:, 20:40, 0] = 255  # red in the middle, cut at the sides
+    Image.fromarray(half).save(tmp_path / "a.png")
+    upper = np.zeros((16, 16, 3), np.uint8)
+    upper[:, :8] = 255  # its left half is white; turned by a quarter to the right, its upper half
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(upper).save(tmp_path / "b.png", exif=turned)
+    alpha = np.zeros((16, 16, 4), np.uint8)
+    alpha[8:, :, 3] = 255  # transparent above, black below
+    Image.fromarray(alpha).save(tmp_path / "c.png")
+    palette = Image.fromarray(np.repeat([[0], [1]], 8, 0).repeat(16, 1).astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 0, 0, 255])
+    palette.save(tmp_path / "d.png", transparency=0)
+    Image.new("L", (16, 16), 77).save(tmp_path / "e.png")
+    Image.new("I;16", (16, 16), 0).save(tmp_path / "f.png")
+    found = data.folder(tmp_path, 16)
+    a, b, c, d, e = found.train
+    assert a[0, :, 1:-1].min() == 255 and a[1:].max() == 0  # resized: the edges are a little mixed
+    assert a[0].min() > 240
+    for picture in (b, c):
+        assert picture[:, :8].min() == 255 and picture[:, 8:].max() == 0
+    assert d[:, :8].min() == 255 and d[2, 8:].min() == 255 and d[:2, 8:].max() == 0
+    assert set(e.unique().tolist()) == {77} and len(found.test) == 1
+
+
+def test_a_file_that_is_no_picture_is_named_and_left_out(album, capsys):
+    whole = (album / "red" / "0.png").read_bytes()
+    (album / "red" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (album / "red" / "notes.txt").write_text("no picture")
+    (album / "red" / ".hidden.png").write_bytes(b"")
+    assert len(data.folder(album, 8).train) == 11
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and all("is no readable picture (" in line for line in said)
+    assert "cut.png" in said[0] and "notes.txt" in said[1] and said[0].endswith("left out.")
+
+
+def test_a_folder_without_pictures_or_with_other_channels_is_refused(album, tmp_path):
+    with pytest.raises(ValueError, match=r"channels=4: choose 1 \(grey\) or 3 \(colour\)"):
+        data.folder(album, 8, channels=4)
+    for path, count in ((tmp_path / "nowhere", 0), (album / "one", 1)):
+        if count:
+            path.mkdir()
+            Image.new("L", (9, 9)).save(path / "only.png")
+        with pytest.raises(DataError, match=f"holds {count} readable pictures: two or more are"):
+            data.folder(path, 8)
+
+
+def test_a_vae_trains_on_a_folder_and_is_kept_under_its_name(album, folder, capsys):
+    own = data.folder(album, 28, channels=1)
+    settings = {"epochs": 2, "batch": 5, "bar": False}
+    build = lambda: definitions("31.3")["VAE"](2)
+    model, history = fit_or_load("t/own", build, own, **settings)
+    again, _ = fit_or_load("t/own", build, own, **settings)
+    assert history.terms["kl"] and "loaded" in capsys.readouterr().out
+    assert torch.equal(model.encoder[0].weight, again.encoder[0].weight)
+    assert (folder / "trained" / "t" / f"own.{album.name}-28.json").exists()
+    assert metrics.over(model.decoder, torch.zeros(1, 2)).shape == own.test.shape
 
 
 # Corruption.
