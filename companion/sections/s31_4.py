@@ -131,7 +131,10 @@ def dci(codes, factors, train: int = 10_000, seed: int = 0, trees: int = 10) -> 
         forest = RandomForestClassifier(
             trees, max_features=None, min_samples_leaf=leaf, random_state=seed
         )
-        columns.append(forest.fit(codes[:train].numpy(), factor.numpy()).feature_importances_)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "more classes than half the items", of a few items
+            forest.fit(codes[:train].numpy(), factor.numpy())
+        columns.append(forest.feature_importances_)
     importance = torch.from_numpy(np.stack(columns, 1)) + 1e-12  # (M, F)
     share = importance / importance.sum(1, keepdim=True)
     single = 1 + (share * share.log()).sum(1) / np.log(factors.shape[1])
