@@ -15,19 +15,18 @@ from companion.training import Player, fit_or_load
 
 
 class VAE(nn.Module):
-    """The chapter's model; β is a constant that no file keeps."""
+    """The chapter's model."""
 
-    def __init__(self, beta=1.0):
+    def __init__(self):
         super().__init__()
         self.encoder, self.decoder = Encoder(8, width=4), Decoder(4, width=4)
-        self.beta = beta
 
     def loss(self, x):
         x = (torch.rand_like(x) < x).float()
         mean, log_var = self.encoder(x).chunk(2, -1)
         z = mean + (log_var / 2).exp() * torch.randn_like(mean)
         recon, kl = bernoulli_nll(x, self.decoder(z)).mean(), gaussian_kl(mean, log_var).mean()
-        return {"loss": recon + self.beta * kl, "recon": recon, "kl": kl}
+        return {"loss": recon + kl, "recon": recon, "kl": kl}
 
 
 class Warm(VAE):
@@ -42,7 +41,7 @@ class Warm(VAE):
     def loss(self, x):
         terms = super().loss(x)
         weight = (self.progress / self.warm_up).clamp(max=1)
-        return terms | {"loss": terms["recon"] + weight * terms["kl"]}
+        return terms | {"loss": terms["recon"] + weight * terms["kl"], "clock": self.progress}
 
 
 class Codebook(nn.Module):
@@ -50,22 +49,22 @@ class Codebook(nn.Module):
 
     decay, commitment = 0.9, 0.25
 
-    def __init__(self, codes=8):
+    def __init__(self):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 4))
-        self.decoder = nn.Linear(4, 784)
-        self.register_buffer("codes", torch.randn(codes, 4))
+        self.encoder, self.decoder = nn.Linear(784, 4), nn.Linear(4, 784)
+        self.register_buffer("codes", torch.randn(8, 4))
 
     def loss(self, x):
+        x = x.flatten(1)
         z = self.encoder(x)  # (B, 4)
         nearest = torch.cdist(z, self.codes).argmin(1)  # (B,)
         chosen = self.codes[nearest]
         with torch.no_grad():
-            member = F.one_hot(nearest, len(self.codes)).float()  # (B, K)
+            member = F.one_hot(nearest, 8).float()  # (B, K)
             count = member.sum(0)[:, None]
             mean = torch.where(count > 0, member.T @ z / count.clamp(min=1), self.codes)
             self.codes.lerp_(mean, 1 - self.decay)
-        recon = (self.decoder(z + (chosen - z).detach()) - x.flatten(1)).square().sum(1).mean()
+        recon = (self.decoder(z + (chosen - z).detach()) - x).square().sum(1).mean()
         commit = (z - chosen.detach()).square().sum(1).mean()
         return {"loss": recon + self.commitment * commit, "commit": commit}
 
@@ -78,10 +77,8 @@ class Rivals(nn.Module):
         self.generator, self.critic = nn.Linear(3, 784), nn.Linear(784, 1)
 
     def players(self):
-        return {
-            "loss": self.generator.parameters(),
-            "critic_loss": Player(self.critic.parameters(), lr=1e-4, betas=(0.5, 0.9), steps=2),
-        }
+        critic = Player(self.critic.parameters(), lr=1e-4, betas=(0.5, 0.9), steps=2)
+        return {"loss": self.generator.parameters(), "critic_loss": critic}
 
     def fake(self, x):
         return self.generator(torch.randn(len(x), 3))
@@ -95,26 +92,20 @@ class Rivals(nn.Module):
 
 
 KINDS = {
-    "vae": VAE,
-    "warm": Warm,
-    "codebook": Codebook,
-    "rivals": Rivals,
-    "classifier": DigitClassifier,
-}
+    "vae": VAE, "warm": Warm, "codebook": Codebook, "rivals": Rivals, "classifier": DigitClassifier
+}  # fmt: skip
 
 
 def images(seed=0) -> Images:
     """Two hundred smooth grey images with labels."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(200, 1, 7, 7, generator=generator)
+    coarse = torch.rand(200, 1, 7, 7, generator=torch.Generator().manual_seed(seed))
     x = (255 * F.interpolate(coarse, scale_factor=4, mode="bilinear")).byte()
     return Images("smooth", x, torch.arange(200) % 10, x[:10], torch.zeros(10), "made here")
 
 
-def use(kind: str, build=None, data=None, **settings):
-    """One model of a kind by `fit_or_load`."""
-    settings = {"epochs": 1, "batch": 50, "bar": False, "labels": kind == "classifier"} | settings
-    return fit_or_load(f"zoo/{kind}", build or KINDS[kind], data or images(), **settings)[0]
+def use(kind: str) -> None:
+    settings = {"epochs": 1, "batch": 50, "bar": False, "labels": kind == "classifier"}
+    fit_or_load(f"zoo/{kind}", KINDS[kind], images(), **settings)
 
 
 if __name__ == "__main__":
