@@ -15,37 +15,27 @@ from companion.training import Player, fit_or_load
 
 
 class VAE(nn.Module):
-    """The chapter's model."""
+    """The chapter's model, the KL coming in over the first part of training."""
+
+    warm_up = 0.7
 
     def __init__(self):
         super().__init__()
         self.encoder, self.decoder = Encoder(8, width=4), Decoder(4, width=4)
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
 
     def loss(self, x):
         x = (torch.rand_like(x) < x).float()
         mean, log_var = self.encoder(x).chunk(2, -1)
         z = mean + (log_var / 2).exp() * torch.randn_like(mean)
         recon, kl = bernoulli_nll(x, self.decoder(z)).mean(), gaussian_kl(mean, log_var).mean()
-        return {"loss": recon + kl, "recon": recon, "kl": kl}
-
-
-class Warm(VAE):
-    """The same with the KL coming in over the first part of training."""
-
-    warm_up = 0.7
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("progress", torch.zeros(()), persistent=False)
-
-    def loss(self, x):
-        terms = super().loss(x)
         weight = (self.progress / self.warm_up).clamp(max=1)
-        return terms | {"loss": terms["recon"] + weight * terms["kl"], "clock": self.progress}
+        loss = recon + weight * kl
+        return {"loss": loss, "recon": recon, "kl": kl, "clock": self.progress}
 
 
 class Codebook(nn.Module):
-    """Nearest codes, straight-through, and a codebook that follows the mean of what chose it."""
+    """Nearest codes, straight-through; the codebook follows the mean of what chose each."""
 
     decay, commitment = 0.9, 0.25
 
@@ -91,9 +81,7 @@ class Rivals(nn.Module):
         return {"loss": F.relu(1 - real).mean() + F.relu(1 + fake).mean(), "real": real.mean()}
 
 
-KINDS = {
-    "vae": VAE, "warm": Warm, "codebook": Codebook, "rivals": Rivals, "classifier": DigitClassifier
-}  # fmt: skip
+KINDS = {"vae": VAE, "codebook": Codebook, "rivals": Rivals, "classifier": DigitClassifier}
 
 
 def images(seed=0) -> Images:
