@@ -98,6 +98,7 @@ CHANGE = {  # edits that change what training does: (from, to, a word of what is
     "a layer's width": ("latent_dim=3", "latent_dim=4", "weights 116 → 149"),
     "a term's name": ('"recon": recon}', '"error": recon}', "error None → 8 numbers"),
     "a term more": ('"recon": recon}', '"recon": recon, "held": held}', "held None → 8 numbers"),
+    "a term less": (', "recon": recon}', "}", "recon 8 numbers → None"),
     "a stop-gradient moved": (STOPPED, "(z - y.mean(1, keepdim=True).detach())", "step"),
 }
 NO_CHANGE = {
