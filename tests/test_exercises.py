@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s31_5, s31_6, solution
-from companion.metrics import matched_cosines
+from companion.sections.s31_2 import matched_cosines
 
 SECTIONS = (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
 solved = SimpleNamespace(**{name: value for part in SECTIONS for name, value in vars(part).items()})
