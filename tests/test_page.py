@@ -82,6 +82,7 @@ import torch
 from companion.data.corruption import CORRUPTIONS
 from companion.metrics import DigitClassifier
 from companion.models import Decoder, Encoder
+from companion.sections import s31_2
 from companion.show import panels
 torch.manual_seed(0)
 codes, images = 3 * torch.randn(500, 8), torch.rand(16, 1, 28, 28)
@@ -98,14 +99,14 @@ panels.family_slider({k: lambda x, k=k: x.roll(k, 3) for k in range(7)}, images,
 --
 panels.frames({k: images.roll(k, 3) for k in range(9)}, "step")
 --
-panels.corruption_sliders(dict.fromkeys(CORRUPTIONS, net), CORRUPTIONS, images[:10])
+s31_2.corruption_sliders(dict.fromkeys(CORRUPTIONS, net), CORRUPTIONS, images[:10])
 --
-panels.moments({k: {"image": images, "moved": images.roll(k, 3)} for k in range(5)})
+panels.frames({k: {"image": images, "moved": images.roll(k, 3)} for k in range(5)}, "training step")
 --
 towards = lambda x, sigma: -sigma * x
-panels.score_field(towards, towards, torch.randn(50, 2) / 3, (0.1, 1))
+s31_2.score_field(towards, towards, torch.randn(50, 2) / 3, (0.1, 1))
 --
-panels.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
+s31_2.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
 """
 # Of each slider's handle and each picture: what a reader at this width sees of it.
 SEEN = """() => {
