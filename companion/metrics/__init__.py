@@ -3,21 +3,11 @@
 # ruff: noqa: F401, I001 - what is imported here is what the package offers
 from companion.metrics.bounds import active_units, gaussian_log_weights, importance_weighted
 from companion.metrics.bounds import log_likelihood, mutual_information, one_draw_each
-from companion.metrics.classifier import ColourClassifier, DigitClassifier, accuracy, confidence
-from companion.metrics.classifier import (
-    digit_classifier,
-    jitter,
-    perceptual_distance,
-    readable_share,
-)
-from companion.metrics.codes import (
-    Gaussian,
-    effects,
-    interpolate,
-    pairs_by_class,
-    plane_of,
-    traversal,
-)
+from companion.metrics.classifier import ColourClassifier, DigitClassifier, accuracy
+from companion.metrics.classifier import digit_classifier, jitter, perceptual_distance
+from companion.metrics.classifier import readable_share
+from companion.metrics.codes import Gaussian, effects, interpolate, pairs_by_class
+from companion.metrics.codes import plane_of, traversal
 from companion.metrics.linear import PCA, linear_probe, probe_digits
 from companion.metrics.reconstruction import codec, decibels, high_energy, mse, over
 from companion.metrics.samples import SOURCES, density_coverage, frechet_distance, sample_scores

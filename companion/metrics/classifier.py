@@ -51,14 +51,13 @@ def accuracy(classifier: nn.Module, images: torch.Tensor, labels: torch.Tensor) 
     return 100 * (over(classifier, images).argmax(1) == labels).double().mean().item()
 
 
-def confidence(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The probability of the class that the classifier reads, in %: float images in [0, 1] -> (N,)."""
-    return 100 * over(classifier, images.clamp(0, 1)).softmax(-1).amax(-1)
-
-
 def readable_share(classifier: nn.Module, images: torch.Tensor, above: float = 90) -> float:
-    """Share of `images` (float, [0, 1]) that the classifier reads with a confidence above 90 %, in %."""
-    return 100 * (confidence(classifier, images) > above).double().mean().item()
+    """Share of `images` (float, [0, 1]) that the classifier reads with a confidence above 90 %, in %.
+
+    The confidence is the probability of the class that it reads.
+    """
+    confidence = 100 * over(classifier, images.clamp(0, 1)).softmax(-1).amax(-1)  # (N,)
+    return 100 * (confidence > above).double().mean().item()
 
 
 class ColourClassifier(nn.Module):
