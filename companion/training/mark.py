@@ -18,10 +18,12 @@ from companion.data import first_items, parts_of, to_float
 from companion.training import checks
 from companion.training.loop import fit
 from companion.training.parallel import Losses, alone
+from companion.training.players import players_of
 from companion.training.schedule import clocks_of
 
 STEPS = 8
 SAME = 1e-3  # relative; CPUs, threads and releases of torch differ by a tenth of it
+NOISE = 1e-4  # of the loss: gradients well below it, such as rounding errors, hardly move a weight
 SAME_COPY = 0.05  # of the mean picture, where copies of it in several sizes are about
 PARTS, SAMPLE = 16, 2000  # a mean item is kept as so many numbers, and is taken of so many items
 HARMLESS = {"model", "data", "moments", "watch", "bar", "resume"}  # these change no weight
@@ -43,7 +45,10 @@ def mark_of(model: nn.Module, data, **settings) -> dict:
     checks.training_parts(data, (settings := checks.plain(**settings))["batch"], labels)
     few, twin = first_items(data, labels), float_copy(model)
     short_run = {"epochs": STEPS, "batch": len(few[0]), "precision": "float32", "bar": False}
-    numbers = plain_numbers(twin)
+    numbers, quiet = plain_numbers(twin), quietened(loss_with(twin, data, labels))
+    for parameter in twin.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(quiet)
     try:
         with alone():
             steps = fit(twin, few, **settings | short_run).steps
@@ -58,6 +63,22 @@ def mark_of(model: nn.Module, data, **settings) -> dict:
     mark = settings | {"labels": labels, "precision": precision}
     mark["weights"] = sum(parameter.numel() for parameter in model.parameters())
     return mark | contents(data, labels) | {f"steps of {k}": rounded(v) for k, v in steps.items()}
+
+
+def quietened(loss: float):
+    """A hook that scales gradients down until Adam's ε, 1e-8, stands for `NOISE` times the loss.
+
+    AdamW's step does not depend on the scale of the gradients, but for its ε. Without the hook a
+    gradient that is nothing but rounding errors, such as a bias's before batch normalisation, moves a
+    weight by the whole learning rate, and eight steps of a ladder of normalised layers differ by
+    percents between two kinds of CPU; with it by a hundred-thousandth.
+    """
+    share = 1e-8 / (NOISE * abs(loss) + 1e-12)
+
+    def hook(parameter):
+        parameter.grad.mul_(share)
+
+    return hook
 
 
 def float_copy(model: nn.Module) -> nn.Module:
@@ -86,10 +107,11 @@ def loss_with(model: nn.Module, data, labels: bool) -> float:
     twin = float_copy(model)
     for clock in clocks_of(twin):
         clock.fill_(1)
+    x = [to_float(part) for part in first_items(data, labels)]
+    first = next(iter(players_of(twin, len(x))))  # "loss", or the loss of the player named first
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        x = [to_float(part) for part in first_items(data, labels)]
-        return float(f"{checks.loss_of(Losses(twin), 'loss', x)['loss'].item():.6g}")
+        return float(f"{checks.loss_of(Losses(twin), first, x)['loss'].item():.6g}")
 
 
 def same_at_every_call(model: nn.Module, data, labels: bool) -> None:
