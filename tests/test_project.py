@@ -127,9 +127,10 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_core_is_small():
-    apart = {"sections", "exercises"}
-    core = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] not in apart]
-    assert sum(map(lines_of_code, core)) <= 2450
+    """The five folders that notebooks share, with a hundred lines of room over their 2,350."""
+    rooms = ("data", "models", "training", "metrics", "show")
+    core = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in rooms]
+    assert 1000 < sum(map(lines_of_code, core)) <= 2450
 
 
 @pytest.mark.parametrize("section", ["31.1", "31.2", "31.3", "31.4", "31.5", "31.6"])
