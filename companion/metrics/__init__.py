@@ -10,5 +10,5 @@ from companion.metrics.codes import Gaussian, effects, interpolate, pairs_by_cla
 from companion.metrics.codes import plane_of, traversal
 from companion.metrics.linear import PCA, linear_probe, probe_digits
 from companion.metrics.reconstruction import codec, decibels, high_energy, mse, over
-from companion.metrics.samples import SOURCES, density_coverage, frechet_distance, sample_scores
-from companion.metrics.samples import scorer, separable
+from companion.metrics.samples import SOURCES, beside_digits, density_coverage, frechet_distance
+from companion.metrics.samples import sample_scores, scorer, separable
