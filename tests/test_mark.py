@@ -16,7 +16,7 @@ from companion.data import Images, first_items
 from companion.metrics import classifier
 from companion.models import likelihoods, skeleton
 from companion.training import TrainingError, fit_or_load, players, schedule
-from companion.training.mark import contents, differences, loss_with, mark_of, other
+from companion.training.mark import contents, differences, loss_with, mark_of, other, size_of
 
 SOURCE = '''
 import functools
@@ -287,8 +287,19 @@ def test_numbers_are_compared_by_their_mean_size_and_those_not_finite_are_like_t
     assert other([nan, 1], [nan, 1], 0.1) == other([inf], [inf], 0.1) == -1
     assert other([1, inf], [1, -inf], 0.1) == other([1, inf], [1, 1], 0.1) == 1
     assert other([1, 1, nan], [1, 1, 1], 0.1) == 2
-    assert other([1.0, 3.0], [1.0019, 3.0], 1e-3) == -1 and other([1, 3], [1.0021, 3], 1e-3) == 0
-    assert other([0.0, 0.0], [0.0, 1e-9], 1e-3) == 1
+    assert size_of([1.0, 3.0, inf]) == 2 and size_of([]) == 0
+    for moved, words in ((1.0019, []), (1.0021, ["step 1: loss 1 → 1.002"])):
+        assert differences({"steps of loss": [1.0, 3.0]}, {"steps of loss": [moved, 3.0]}) == words
+
+
+def test_a_part_of_the_loss_may_differ_by_four_times_as_much_as_the_loss():
+    before = {"steps of loss": [380.0, 310.0], "steps of kl 1": [0.38, 0.3244], "lr": 0.1}
+    for kl, words in ((0.325, []), (0.327, ["step 2: kl 1 0.3244 → 0.327"])):
+        assert differences(before, before | {"steps of kl 1": [0.38, kl]}) == words
+    for moved in ({"steps of loss": [380.0, 310.4]}, {"mean of part 1": [0.1005]}):
+        assert differences(
+            {"mean of part 1": [0.1]} | before, {"mean of part 1": [0.1]} | before | moved
+        )
 
 
 def test_copies_of_pictures_in_other_sizes_are_one_dataset_and_foreign_pictures_are_not():

@@ -23,6 +23,7 @@ from companion.training.schedule import clocks_of
 
 STEPS = 8
 SAME = 1e-3  # relative; CPUs, threads and releases of torch differ by a tenth of it
+PART = 4e-3  # of a term that is but a part of the loss: a kink passed on one CPU only shows in it
 NOISE = 1e-4  # of the loss: gradients well below it, such as rounding errors, hardly move a weight
 SAME_COPY = 0.05  # of the mean picture, where copies of it in several sizes are about
 PARTS, SAMPLE = 16, 2000  # a mean item is kept as so many numbers, and is taken of so many items
@@ -161,9 +162,9 @@ def differences(old: dict, new: dict, copies: bool = False) -> list[str]:
         before, after = old.get(key), new.get(key)
         name = key.removeprefix("steps of ")
         if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-            place = other(
-                before, after, SAME_COPY if copies and name.startswith("mean of") else SAME
-            )
+            share = SAME if name in (key, "loss") else PART
+            share = SAME_COPY if copies and name.startswith("mean of") else share
+            place = other(before, after, share * size_of(before))
             at = f"step {place + 1}: {name}" if name != key else name
             words += [f"{at} {before[place]:.4g} → {after[place]:.4g}"] if place >= 0 else []
         elif before != after:
@@ -172,13 +173,17 @@ def differences(old: dict, new: dict, copies: bool = False) -> list[str]:
     return words
 
 
-def other(before: list[float], after: list[float], limit: float) -> int:
-    """The place of the first pair that differs by more than a share of the list's mean size; or -1.
+def size_of(values: list[float]) -> float:
+    """The mean size of the finite numbers of a list."""
+    sizes = [abs(value) for value in values if math.isfinite(value)]
+    return sum(sizes) / max(1, len(sizes))
+
+
+def other(before: list[float], after: list[float], allowed: float) -> int:
+    """The place of the first pair that differs by more than is allowed; or -1.
 
     A number that is not finite is like itself only.
     """
-    sizes = [abs(value) for value in before if math.isfinite(value)]
-    allowed = limit * sum(sizes) / max(1, len(sizes))
     for place, (a, b) in enumerate(zip(before, after, strict=True)):
         if not (a == b or (a != a and b != b) or abs(a - b) <= allowed):
             return place
