@@ -7,20 +7,53 @@ have `logits(tokens)` -> (B, H, W, size), `loss(tokens)` for the training loop, 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from companion import metrics
-from companion.data import tile
+from companion.data import tile, to_float
 from companion.metrics import over
 from companion.models import Dropout
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.pixels import beside, palette
+from companion.show.pixels import palette
 from companion.show.plotting import COLOURS
+
+
+def encoder(dim: int, width: int = 32, channels: int = 1) -> nn.Sequential:
+    """(B, channels, 4H, 4W) -> (B, dim, H, W): 7×7 vectors of a digit."""
+    layers = []
+    for into, out in pairwise((channels, width, 2 * width)):
+        layers += [nn.Conv2d(into, out, 4, stride=2, padding=1), nn.SiLU()]  # half the side
+    layers += [nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Conv2d(2 * width, dim, 1))
+
+
+def decoder(dim: int, width: int = 32, channels: int = 1) -> nn.Sequential:
+    """(B, dim, H, W) -> (B, channels, 4H, 4W)."""
+    layers = [nn.Conv2d(dim, 2 * width, 3, padding=1), nn.SiLU()]
+    layers += [nn.Conv2d(2 * width, 2 * width, 3, padding=1)]
+    for into, out in pairwise((2 * width, width, channels)):
+        layers += [nn.SiLU(), nn.ConvTranspose2d(into, out, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def quantised(quantiser: nn.Module, z: torch.Tensor) -> tuple:
+    """In float32, whatever the rest multiplies in: near codes need all digits."""
+    with torch.autocast(z.device.type, enabled=False):
+        return quantiser(z.float())
+
+
+def patch_discriminator(width: int) -> nn.Sequential:
+    """A score for each patch of 16×16 pixels, high for real ones: (B, 3, 32, 32) -> (B, 1, 14, 14)."""
+    layers = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    layers += [nn.Conv2d(width, 2 * width, 4, padding=1), nn.GroupNorm(8, 2 * width)]
+    return nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 4, padding=1))
 
 
 class TokenPrior(nn.Module):
@@ -89,9 +122,8 @@ class Block(nn.Module):
         self.heads = heads
         self.before, self.mixed = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attend, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.dense = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        wide = nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        self.dense = nn.Sequential(*wide)
         self.dropout = Dropout(dropout)
 
     def forward(self, x, cache: list | None = None):
@@ -153,38 +185,6 @@ class MaskedConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
-def live_weights(model: nn.Module) -> int:
-    """How many parameters a model has, those that a mask keeps at zero not counted."""
-    total = sum(parameter.numel() for parameter in model.parameters())
-    masked = (part for part in model.modules() if isinstance(part, MaskedConv2d))
-    return total - sum(int((1 - m.mask).sum()) * m.weight[..., 0, 0].numel() for m in masked)
-
-
-class LibraryQuantiser(nn.Module):
-    """`theirs`, such as VectorQuantize(dim=16), spoken to as ours are.
-
-    z (B, D, H, W) -> (vectors of that shape, tokens (B, H, W), loss (B,), a sum over the vectors'
-    entries where theirs is a mean). size: how many values a token has; where theirs gives several
-    numbers for a place, as residual quantisation does, they are the digits of one token.
-    """
-
-    def __init__(self, theirs: nn.Module, size: int):
-        super().__init__()
-        self.theirs, self.size = theirs, size
-
-    def forward(self, z):
-        vectors = z.flatten(2).movedim(1, 2)  # (B, H·W, D), for not all of theirs take images
-        out, tokens, loss = self.theirs(vectors)
-        if tokens.ndim == 3:
-            each = round(self.size ** (1 / tokens.shape[2]))
-            tokens = (tokens * each ** torch.arange(tokens.shape[2], device=z.device)).sum(2)
-        total = loss.sum() * z[0].numel() * z.new_ones(len(z))
-        return out.movedim(1, 2).view_as(z), tokens.unflatten(1, z.shape[2:]), total
-
-    def tokens(self, z):
-        return self(z)[1]
-
-
 def codebook_use(tokens: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
     """Of tokens (...) over one pass of a dataset: "usage, %" and "perplexity" of a codebook of `size`.
 
@@ -198,55 +198,95 @@ def codebook_use(tokens: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
     return {"usage, %": 100 * (share > 0).double().mean(), "perplexity": entropy.exp()}
 
 
-def rounded(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """Codes (N, M), each rounded to one of 2**bits even levels from its axis's least to its largest."""
-    low, high, steps = codes.amin(0), codes.amax(0), 2**bits - 1
-    return low + ((codes - low) / (high - low) * steps).round() / steps * (high - low)
+def listed(values, digits: int = 2) -> str:
+    """What was found for each seed, beside each other: "3.41, 2.94, 2.87"."""
+    return ", ".join(f"{float(value):.{digits}f}" for value in values)
 
 
-def rounded_errors(
-    codes: torch.Tensor, decode: Callable, images: torch.Tensor, bits: Sequence[int] = range(3, 9)
-) -> list[tuple[int, float]]:
-    """(bits an image, squared error a pixel) of codes (N, M) rounded to so many bits a number.
+def in_use(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """How many codes are active, the nearest of some vector of these images."""
+    return {"codes in use": torch.tensor(float(over(model.encode, images).unique().numel()))}
 
-    decode: codes -> images, (N, ...) in any shape; images: float (N, C, H, W).
+
+def bits_by_counts(model: nn.Module, images: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Bits a token by its frequency in the `known` images, anywhere and at its own place: (2,)."""
+    known, asked = (over(model.encode, part).long().flatten(1) for part in (known, images))
+    places = (size := model.quantiser.size) * torch.arange(known.shape[1], device=known.device)
+    counts = (known + places).flatten().bincount(minlength=size * len(places)).view(-1, size) + 0.1
+    shares = [c / c.sum(1, keepdim=True) for c in (counts.sum(0).expand_as(counts), counts)]
+    return torch.stack([-share.log2().gather(1, asked.T).mean() for share in shares])
+
+
+def terms_of(model: nn.Module, images: torch.Tensor, terms: list[str]) -> dict[str, torch.Tensor]:
+    """The mean of these terms of a model's loss over images, with seeded dice."""
+    torch.manual_seed(0)
+    mean = lambda term: over(lambda x: model.loss(x)[term][None], images).mean()
+    return {term: mean(term) for term in terms}
+
+
+@torch.no_grad()
+def entropy_coded(encode, decode, images, known, steps=(0.125, 0.25, 0.5, 1.0)) -> torch.Tensor:
+    """(bits an image, squared error) of `images`, all axes of their codes rounded to each step: (S, 2).
+
+    encode: images -> (B, M). A rounded value takes -log2 of its share in the codes of `known`, smoothed
+    by one code in all, and is decoded as the mean of those that round to it; outside their range it is
+    the outermost. An axis that varies less than the step costs nothing: reverse water-filling.
     """
-    found = []
-    for each in bits:
-        copies = over(decode, rounded(codes, each)).view_as(images)
-        found.append((each * codes.shape[1], (copies - images).square().mean().item()))
-    return found
+    known, codes, found = over(encode, known), over(encode, images), []
+    for step in steps:
+        low, high = ((end / step).round() for end in (known.amin(0), known.amax(0)))
+        levels = int((high - low).max()) + 1
+        first = levels * torch.arange(known.shape[1], device=known.device)  # (M,)
+        cell = lambda z: ((z / step).round().clamp(low, high) - low).long() + first  # noqa: B023
+        inside, here = cell(known).flatten(), cell(codes)  # (N·M,), (B, M)
+        counts = inside.bincount(minlength=levels * known.shape[1])
+        middles = inside.bincount(known.flatten(), len(counts)) / counts.clamp(min=1)
+        bits = -((counts + 1 / levels) / (len(known) + 1)).log2()
+        copies = over(decode, middles[here].float()).view(images.shape)
+        error = (copies - to_float(images)).square().mean()
+        found.append((bits[here].sum(1).mean().item(), error.item()))
+    return torch.tensor(found)
 
 
-def lower_envelope(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, error) pairs those that no cheaper pair beats, by their cost."""
-    kept = []
-    for cost, error in sorted(points):
-        if not kept or error < kept[-1][1]:
-            kept.append((cost, error))
-    return kept
+def token_file(prior: TokenPrior, grids: torch.Tensor) -> bytes:
+    """Grids (B, H, W) as a file: a range coder spends -log2 p bits on a token of probability p.
 
-
-SCORES = ("Fréchet distance", "density", "coverage", "read with confidence, %")
-
-
-def compare_samplers(
-    samplers: dict[str, Callable], classifier, images: torch.Tensor, seeds=(0, 1, 2)
-) -> torch.Tensor:
-    """The `SCORES` of each sampler at each seed, against digits: (samplers, seeds, 4).
-
-    samplers: {name: count -> images (count, 1, 28, 28) in [0, 1]}; each gives as many as `images` has.
+    It begins with two numbers, of grids and of 32-bit words, so that a file that is cut short is known.
     """
-    found, scores = [], metrics.scorer(classifier.features, images)
-    for draw in samplers.values():
-        for seed in seeds:
-            torch.manual_seed(seed)
-            some = draw(len(images))
-            found.append([*scores(some).values(), metrics.readable_share(classifier, some)])
-    return torch.tensor(found).view(len(samplers), len(seeds), 4)
+    from constriction import stream  # optional
+
+    coder, row, seen = stream.queue.RangeEncoder(), grids.flatten(1), {}
+    for place in range(row.shape[1]):
+        symbols, given = row[:, place].int().cpu().numpy(), chances(prior, row, place, seen)
+        coder.encode(symbols, stream.model.Categorical(perfect=False), given)
+    words = coder.get_compressed()
+    return np.array([len(grids), len(words)], "<u4").tobytes() + words.astype("<u4").tobytes()
 
 
-def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dict[str, float]:
+def tokens_of(prior: TokenPrior, file: bytes) -> torch.Tensor:
+    """The grids (B, H, W) that `token_file` wrote with the same prior on the same machine, or ValueError."""
+    count, words = np.frombuffer(file[:8], "<u4").tolist() if len(file) >= 8 else (0, 0)
+    if len(file) < 8 + 4 * words or not words:
+        raise ValueError(f"the file of tokens is cut short: it has only {len(file)} bytes.")
+    from constriction import stream
+
+    body = np.frombuffer(file[8 : 8 + 4 * words], "<u4").astype(np.uint32)
+    coder, family = stream.queue.RangeDecoder(body), stream.model.Categorical(perfect=False)
+    row, seen = torch.zeros(count, math.prod(prior.grid), dtype=torch.long), {}
+    for place in range(row.shape[1]):
+        given = chances(prior, row, place, seen)
+        row[:, place] = torch.from_numpy(coder.decode(family, given))
+    return row.unflatten(1, prior.grid)
+
+
+@torch.no_grad()
+def chances(prior: TokenPrior, row: torch.Tensor, place: int, seen: dict) -> np.ndarray:
+    """Probabilities (B, K) of the tokens at `place`, computed alike in writing and in reading a file."""
+    row = row.to(next(prior.parameters()).device)
+    return prior.next_logits(row, place, seen).double().softmax(-1).cpu().numpy()
+
+
+def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dict:
     """How copies of colour pictures look beside them, float (N, 3, H, W) both, in five numbers.
 
     "PSNR, dB"; "fine detail, %", the copies' energy in waves shorter than four pixels as a share of
@@ -260,22 +300,22 @@ def picture_scores(network, pictures: torch.Tensor, copies: torch.Tensor) -> dic
     real, fine, off = (metrics.high_energy(x, limit) for x in (pictures, copies, copies - pictures))
     features = [over(network.features, images) for images in (pictures, copies)]
     return {
-        "PSNR, dB": metrics.decibels(copies, pictures).mean().item(),
-        "fine detail, %": 100 * fine / real,
-        "error in it, %": 100 * off / real,
-        "perceptual distance": apart.mean().item(),
-        "Fréchet distance": metrics.frechet_distance(*features),
+        "PSNR, dB": metrics.decibels(copies, pictures).mean(),
+        "fine detail, %": torch.tensor(100 * fine / real),
+        "error in it, %": torch.tensor(100 * off / real),
+        "perceptual distance": apart.mean(),
+        "Fréchet distance": torch.tensor(metrics.frechet_distance(*features)),
     }
 
 
+@torch.no_grad()
 def token_sliders(decode: Callable, tokens: torch.Tensor, size: int) -> Panel:
     """One token of an image by its place and its value: what it decodes to, and what has changed.
 
     decode: tokens (B, H, W) -> images (B, C, h, w); one call a move. tokens: (H, W), below `size`.
     """
     rows, columns = tokens.shape
-    with torch.no_grad():
-        before = decode(tokens[None])
+    before = decode(tokens[None])
 
     @torch.no_grad()
     def draw(row, column, value):
@@ -295,55 +335,25 @@ def token_sliders(decode: Callable, tokens: torch.Tensor, size: int) -> Panel:
     return Panel(draw, controls, text="Three sliders: a token's row, its column and its value.")
 
 
-def swapped_levels(decode: Callable, top: torch.Tensor, bottom: torch.Tensor) -> Panel:
-    """The top tokens of one image with the bottom tokens of another, between the two: one call a move.
+def codes_among(moments: dict[str, tuple], title: str = "") -> None:
+    """Where encoder vectors (N, D) and code vectors (K, D) lie: {moment: (vectors, codes)}, a panel each.
 
-    decode: (top tokens, bottom tokens) -> images (B, C, h, w). top, bottom: (N, H, W) each, N images.
+    All on the plane of the last vectors' first two principal components, under one scale: vectors as
+    grey dots, active codes, each the nearest of some vector, as blue ones, the others as crosses.
     """
-    with torch.no_grad():
-        copies = decode(top, bottom)
-
-    @torch.no_grad()
-    def draw(first, second):
-        mixed = decode(top[first, None], bottom[second, None])[0]
-        moved = [(mixed - copies[at]).square().mean().sqrt().item() for at in (first, second)]
-        words = (
-            f"differs by {moved[0]:.2f} from the top's image and {moved[1]:.2f} from the bottom's"
-        )
-        return tile(torch.stack([copies[first], mixed, copies[second]])[None]), words
-
-    last = len(top) - 1
-    controls = {
-        "first": Slider("top of image", 0, last, 0, step=1),
-        "second": Slider("bottom of image", 0, last, min(1, last), step=1),
-    }
-    return Panel(draw, controls, text="Two sliders: whose top tokens, and whose bottom tokens.")
-
-
-def nearest_code(image: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> Panel:
-    """The inside of the quantiser: how far one place's vector is from every code, the nearest lit.
-
-    image: (C, h, w). vectors: the encoder's output (D, H, W) for it. codes: (K, D).
-    """
-    high, wide = vectors.shape[1:]
-    scale = image.shape[-2] // high, image.shape[-1] // wide
-
-    @torch.no_grad()
-    def draw(row, column):
-        distance = (codes - vectors[:, row, column]).norm(dim=1)  # (K,)
-        nearest = distance.argmin().item()
-        marked = image.clone()
-        top, left = row * scale[0], column * scale[1]
-        marked[:, top : top + scale[0], left : left + scale[1]] += 0.35
-        chart = lit_grid(distance, 32 if len(codes) > 64 else 8, nearest)
-        text = f"nearest is code {nearest}, at {distance[nearest]:.2f}; the mean is {distance.mean():.2f}"
-        return beside(tile(marked.clamp(0, 1)[None, None]), chart), text
-
-    controls = {
-        "row": Slider("row", 0, high - 1, high // 2, step=1),
-        "column": Slider("column", 0, wide - 1, wide // 2, step=1),
-    }
-    return Panel(draw, controls, text="Two sliders over the image; the distances to all codes.")
+    last = [*moments.values()][-1][0].cpu()
+    plane = torch.linalg.eigh(last.T.cov()).eigenvectors[:, -2:]  # (D, 2)
+    count, shared = len(moments), {"sharex": True, "sharey": True, "squeeze": False}
+    _, axes = plt.subplots(1, count, figsize=(min(9, 2.2 + 2 * count), 3), **shared)
+    for axis, (name, (vectors, codes)) in zip(axes[0], moments.items(), strict=True):
+        z, codes = vectors.cpu(), codes.cpu()
+        idle = torch.ones(len(codes)).index_fill(0, torch.cdist(z, codes).argmin(1), 0).bool()
+        axis.plot(*(z[:3000] @ plane).T, ".", color="#BBBBBB", markersize=2)
+        axis.plot(*(codes[~idle] @ plane).T, "o", color=COLOURS[0], markersize=4)
+        axis.plot(*(codes[idle] @ plane).T, "x", color=COLOURS[5], markersize=8)
+        axis.set(xlabel=f"{name}\n{(~idle).sum()} of {len(codes)} active", aspect="equal")
+    axes[0, 0].figure.suptitle(title)
+    plt.show()
 
 
 def codebook_plane(codebooks: dict[int, torch.Tensor], points: torch.Tensor, side=224) -> Panel:
@@ -352,9 +362,8 @@ def codebook_plane(codebooks: dict[int, torch.Tensor], points: torch.Tensor, sid
     for size, codes in codebooks.items():
         error = torch.cdist(points, codes).amin(1).square().mean()
         shown[size] = plane_cells(codes, points, side), f"{size} codes, squared error {error:.3f}"
-    control = Choice("codes", {str(size): size for size in shown})
-    text = "A slider over the size of a codebook in the plane."
-    return Panel(lambda size: shown[size], {"size": control}, text=text)
+    controls = {"size": Choice("codes", {str(size): size for size in shown})}
+    return Panel(lambda size: shown[size], controls, text="A slider over the size of a codebook.")
 
 
 def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndarray:
@@ -376,12 +385,3 @@ def plane_cells(codes: torch.Tensor, points: torch.Tensor, side: int) -> np.ndar
         picture[top - 3 : top + 4, column - 3 : column + 4] = 0
         picture[top - 2 : top + 3, column - 2 : column + 3] = 255
     return picture.astype(np.uint8)
-
-
-def lit_grid(values: torch.Tensor, columns: int, lit: int, cell: int = 7) -> np.ndarray:
-    """Numbers (K,) as a grid of grey squares, small ones dark, one of them red: (H, W, 3) uint8."""
-    low, high = values.aminmax()
-    grey = 255 * (values - low) / (high - low).clamp(min=1e-12)
-    squares = F.pad(grey, (0, -len(values) % columns), value=255)[:, None].repeat(1, 3)  # (K', 3)
-    squares[lit] = squares.new_tensor([213, 94, 0])
-    return squares.byte().view(-1, columns, 3).cpu().numpy().repeat(cell, 0).repeat(cell, 1)
