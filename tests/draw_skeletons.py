@@ -85,11 +85,10 @@ def weighted(axis) -> None:
 
 
 def stacked(axis) -> None:
-    for x, height, units in ((6.6, 2.4, 8), (7.5, 1.2, 4), (8.3, 0.6, 2)):
+    for x, height, units in ((6.6, 2.4, 8), (7.3, 1.2, 4), (7.9, 0.6, 2)):
         bar(axis, x, height, MARK, units, active=range(units))
-    axis.annotate(
-        "", (6.7, 3.35), (8.3, 3.35), arrowprops={"arrowstyle": "->", "color": MARK}
-    )  # fmt: skip
+    axis.annotate("", (6.7, 3.35), (8.0, 3.35), arrowprops={"arrowstyle": "->", "color": MARK})
+    axis.text(7.35, 3.45, "each sets the next one's prior", ha="center", va="bottom", color=MARK)
     say(axis, "codes stacked by scale")
 
 
@@ -113,6 +112,71 @@ CONSTRAINTS = {
 }
 
 
+def inference(axis, title: str, way: str) -> None:
+    """How an image finds three codes, `way` "bottom-up", "ladder" or "top-down": orange arrows."""
+    levels = {k: (3.2, 4.4 - 1.5 * k) for k in range(3)}  # z1 on top
+    seen = {k: (1.0, 4.4 - 1.5 * k) for k in range(3)}
+    axis.set(xlim=(-0.2, 5.4), ylim=(-1.1, 5.2), aspect="equal", title=title)
+    axis.axis("off")
+
+    def arrow(start, end, colour=PLAIN, bend=0.0):
+        style = {"arrowstyle": "-|>", "color": colour, "shrinkA": 13, "shrinkB": 13, "lw": 1.6}
+        axis.annotate("", end, start, arrowprops=style | {"connectionstyle": f"arc3,rad={bend}"})
+
+    def node(place, text, colour, shape=Circle):
+        patch = (
+            Circle(place, 0.4)
+            if shape is Circle
+            else Rectangle((place[0] - 0.36, place[1] - 0.36), 0.72, 0.72)
+        )
+        patch.set(fc="white" if colour == PLAIN else "#FFF3E8", ec=colour)
+        axis.add_patch(patch)
+        axis.text(*place, text, ha="center", va="center")
+
+    image, pixels = (1.0, -0.6), (3.2, -0.6)
+    node(image, "$x$", PLAIN, Rectangle)
+    node(pixels, r"$\hat{x}$", PLAIN, Rectangle)
+    for k, place in levels.items():
+        node(place, f"$z_{k + 1}$", MARK)
+        below = levels.get(k + 1, pixels)
+        if way == "top-down":
+            state = 4.6, place[1]
+            node(state, f"$h_{k + 1}$", PLAIN, Rectangle)
+            arrow(state, place, MARK)
+            arrow(place, (4.6, levels[k + 1][1]) if k < 2 else pixels)
+            if k < 2:
+                arrow(state, (4.6, levels[k + 1][1]))
+        else:
+            arrow(
+                place,
+                below,
+                MARK if way == "ladder" and k < 2 else PLAIN,
+                -0.25 * (way == "bottom-up"),
+            )
+    if way == "bottom-up":
+        arrow(image, levels[2], MARK)
+        for k in (2, 1):
+            arrow(levels[k], levels[k - 1], MARK, -0.25)
+        return
+    for k, place in seen.items():
+        node(place, f"$d_{k + 1}$", PLAIN, Rectangle)
+        arrow(seen.get(k + 1, image), place, MARK)
+        arrow(place, levels[k], MARK)
+
+
+def save_inference() -> None:
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.7))
+    titles = (
+        "bottom-up: by the sample below",
+        "ladder: image and prior, merged",
+        "top-down: by image and state",
+    )
+    for axis, title in zip(axes, titles, strict=True):
+        inference(axis, title, title.split(":")[0])
+    figure.savefig(HOME / "31.5-inference.png", dpi=90, bbox_inches="tight")
+    plt.close(figure)
+
+
 def save_all(home: Path = HOME, together: Path = ROOT / ".github" / "skeletons.png") -> None:
     """Each section's picture in `home`, cut to what is drawn, and all six in one file."""
     for section in CONSTRAINTS:
@@ -130,3 +194,4 @@ def save_all(home: Path = HOME, together: Path = ROOT / ".github" / "skeletons.p
 
 if __name__ == "__main__":
     save_all()
+    save_inference()

@@ -14,11 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from companion.models import discretised_logistic_nll
 from companion.models.likelihoods import log_bin_mass
 from companion.sections import s31_5
-from companion.sections.s31_5 import (
-    logistic_mixture_nll,
-    mixture_parts,
-    sample_logistic_mixture,
-)
+from companion.sections.s31_5 import logistic_mixture_nll, mixture_mean, mixture_parts
 from companion.training import fit, fit_or_load
 
 nb = SimpleNamespace(**definitions("31.5"))
@@ -37,9 +33,9 @@ def normal(pair):
     return Normal(pair[0], (pair[1] / 2).exp())
 
 
-def tiny(**settings):
+def tiny(kind=nb.Deep, **settings):
     torch.manual_seed(0)
-    return nb.Deep(**TINY | settings)
+    return kind(**TINY | settings)
 
 
 def digits(count):
@@ -61,8 +57,8 @@ MODELS = {
     "stack, both repairs": lambda: nb.Stack(norm=True, warm_up=0.2),
     "ladder": lambda: nb.Ladder(norm=True, warm_up=0.2),
     "deep": tiny,
-    "deep, plain posterior": lambda: tiny(residual=False),
-    "nvae": lambda: tiny(cell=nb.nvae),
+    "nvae": lambda: tiny(nb.NVAE),
+    "nvae, plain posterior": lambda: tiny(nb.NVAE, without="residual normal"),
 }
 
 
@@ -102,7 +98,27 @@ def apart(a, b):
     return ((a.mean(0) - b.mean(0)).abs() / (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()).max()
 
 
-LONG = ("deep", "deep, plain posterior", "nvae")  # seconds each
+def test_levels_that_cannot_share_the_channels_are_refused():
+    with pytest.raises(ValueError, match="8 channels cannot be shared by 3 levels: 1, 2, 4 or 8"):
+        nb.of_depth(3)
+
+
+def test_rivals_of_every_depth_have_as_many_weights_and_as_many_latent_dimensions():
+    models, x = [nb.of_depth(levels) for levels in (0, 1, 2, 4, 8)], torch.zeros(2, 1, 16, 16)
+    sizes = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert max(sizes) < 1.03 * min(sizes)
+    codes = [sum(z[0].numel() for *_, z in model.infer(x)[0]) for model in models]
+    assert codes == [32, 128, 128, 128, 128]
+    assert [len(model.infer(x)[0]) for model in models] == [1, 1, 2, 4, 8]
+
+
+def test_the_flat_rivals_weights_average_to_its_bound():
+    torch.manual_seed(0)
+    x = torch.bernoulli(torch.full((2, 1, 16, 16), 0.3))
+    assert apart(*weights_and_bound(shaken(nb.Flat(), 0.02).eval(), x)) < 4
+
+
+LONG = ("deep", "nvae", "nvae, plain posterior")  # seconds each
 
 
 @pytest.mark.parametrize(
@@ -110,7 +126,7 @@ LONG = ("deep", "deep, plain posterior", "nvae")  # seconds each
 )
 def test_the_importance_weights_average_to_the_bound(kind):
     torch.manual_seed(0)
-    model = shaken(MODELS[kind](), 0.05 if "deep" in kind or kind == "nvae" else 0.08).eval()
+    model = shaken(MODELS[kind](), 0.05 if kind in LONG else 0.08).eval()
     assert apart(*weights_and_bound(model, digits(2))) < 4
 
 
@@ -152,12 +168,10 @@ def test_a_temperature_works_on_its_level_alone():
     cold = nb.generate(model, 2, [0.0, 0.0, 1.0])
     with torch.no_grad():
         torch.manual_seed(0)
-        passed, mean = [], {0: 0.0, 1: 0.0, 2: 1.0}
-        output = model.descend(
-            lambda level, p, h: passed.append(nb.sample(p, mean[level])) or passed[-1], 2
-        )
+        warm = (0.0, 0.0, 1.0)
+        levels, output = model.descend(lambda level, p, h: (p, nb.sample(p, warm[level])), 2)
     assert torch.equal(cold, output)
-    assert torch.equal(passed[0][0], passed[0][1])  # levels at 0 are the same for both draws
+    assert torch.equal(levels[0][2][0], levels[0][2][1])  # levels at 0 are the same for both draws
 
 
 @pytest.mark.parametrize(
@@ -231,38 +245,56 @@ def test_the_gate_scales_whole_channels():
 
 
 @pytest.mark.parametrize(
-    ("switch", "kind"),
-    [("swish", nn.SiLU), ("squeeze", nb.Squeeze)],
+    ("part", "kind"),
+    [
+        ("Swish", nn.SiLU),
+        ("squeeze and excitation", nb.Squeeze),
+        ("batch normalisation", nn.BatchNorm2d),
+    ],
 )
-def test_each_part_of_nvae_can_be_taken_out(switch, kind):
-    def count(cell):
-        return sum(isinstance(part, kind) for part in cell)
+def test_each_part_of_nvae_can_be_taken_out_and_no_other_goes_with_it(part, kind):
+    def kinds(without=""):
+        return [type(layer) for cell in nb.nvae_cells(8, without) for layer in cell]
 
-    assert count(nb.nvae(8, 8, 3)) and not count(nb.nvae(8, 8, 3, **{switch: False}))
+    assert kind in kinds() and kind not in kinds(part)
+    kept = {nn.SiLU, nb.Squeeze, nn.BatchNorm2d, nn.Conv2d} - {kind}
+    for other in kept:
+        assert kinds().count(other) == kinds(part).count(other)
 
 
 def test_depthwise_filters_each_channel_by_itself():
     groups = [
-        max(part.groups for part in nb.nvae(8, 8, 3, depthwise=on) if isinstance(part, nn.Conv2d))
-        for on in (True, False)
+        max(part.groups for part in nb.nvae_cells(8, without)[0] if isinstance(part, nn.Conv2d))
+        for without in ("", "depthwise")
     ]
-    assert groups == [24, 1]
+    assert groups == [48, 1]
+
+
+def test_the_residual_normal_and_the_spectral_term_can_be_taken_out():
+    x, h = digits(2), torch.randn(2, 16, 7, 7)
+    prior = torch.full((2, 2, 7, 7), 3.0), torch.zeros(2, 2, 7, 7)
+    for without, moved in (("", 3.0), ("residual normal", 0.0)):
+        level = tiny(nb.NVAE, without=without).levels[1]
+        plain = nb.gaussian(level.look(0 * h + level.mix(h)))
+        assert torch.allclose(level.posterior(h, 0 * h, prior)[0], plain[0] + moved)
+    for without, extra in (("", True), ("spectral regularisation", False)):
+        terms = tiny(nb.NVAE, without=without).loss(x)
+        assert (terms["loss"] > terms["bound"] + 0.01).item() == extra
 
 
 def test_the_spectral_term_is_the_sum_of_the_largest_singular_values():
     torch.manual_seed(0)
-    model, x = nb.Smooth(0.5, **TINY, cell=nb.nvae), digits(4)
-    exact = sum(torch.linalg.svdvals(c.weight.flatten(1))[0] for c in model.layers)
-    exact = exact + sum(
-        m.weight.abs().max() for m in model.modules() if isinstance(m, nn.BatchNorm2d)
-    )
-    assert model.steepness(300).item() == pytest.approx(exact.item(), rel=1e-3)
-    torch.manual_seed(0)
+    model, x = nb.NVAE(strength=0.5, **TINY), digits(4)
+    kernels = [part.weight for part in model.modules() if isinstance(part, nn.Conv2d)]
+    exact = sum(torch.linalg.svdvals(kernel.flatten(1))[0] for kernel in kernels)
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    nn.init.normal_(norms[0].weight, -3.0)  # the largest |γ| is of a negative one
+    exact = exact + sum(norm.weight.abs().max() for norm in norms)
     terms = model.loss(x)
     added = terms["loss"] - terms["bound"]
     assert added.item() == pytest.approx(0.5 * exact.item(), rel=1e-2)
     added.backward()
-    assert all(layer.weight.grad is not None for layer in model.layers)
+    assert all(kernel.grad is not None for kernel in kernels)
 
 
 def test_colours_are_mirrored_half_of_the_time():
@@ -332,32 +364,56 @@ def test_the_mixture_of_one_grey_component_is_the_discretised_logistic(numbers):
     assert torch.allclose(logistic_mixture_nll(x, one), wanted, rtol=1e-5)
 
 
-def test_samples_of_the_mixture_are_as_likely_as_it_says(numbers):
-    """The share of draws in the bin of each red, and blue's mean where red and green are known."""
-    torch.manual_seed(0)
-    drawn = sample_logistic_mixture(numbers[..., :1].expand(40_000, -1, -1, -1))[:, :, 0, 0]
-    level = torch.arange(256).double() / 255
-    logits, means, log_scales, slopes = mixture_parts(numbers[..., :1])
-    mass = log_bin_mass(level[:, None], means[0, 0, :, 0, 0], log_scales[0, 0, :, 0, 0]).exp()
-    mass = mass.double() @ logits[0, :, 0, 0].double().softmax(0)
-    counts = (255 * drawn[:, 0]).round().long().bincount(minlength=256) / len(drawn)
-    assert (counts.cumsum(0) - mass.cumsum(0)).abs().max() < 0.01
-    one = numbers.unflatten(1, (10, 2))[:, :, :1].flatten(1, 2)[..., :1].clone()
-    one[:, 1:4], one[:, 4:7], one[:, 8] = 0, -9, 3  # sharp, mid-grey; blue moves with red
-    one[:, 1] = 0.4
-    red, green, blue = sample_logistic_mixture(one)[0, :, 0, 0].tolist()
-    slopes = one[0, 7:, 0, 0].tanh()
-    assert red == pytest.approx(0.7, abs=0.01)
-    assert green == pytest.approx(0.5 + 0.2 * slopes[0].item(), abs=0.01)
-    moved = 0.2 * slopes[1].item() + (green - 0.5) * slopes[2].item()
-    assert blue == pytest.approx(0.5 + moved, abs=0.01)
+def test_the_mean_colour_is_the_components_mean_weighted_and_moved_by_the_colours_before(numbers):
+    logits, means, _, slopes = (part.double() for part in mixture_parts(numbers))
+    weight, slopes = logits.softmax(1), slopes.movedim(1, 0)  # (1, 2, 1, 3), and one by one
+    red = (weight * means[:, 0]).sum(1).clamp(0, 1)
+    green = (weight * (means[:, 1] + slopes[0] * (red - 0.5)[:, None])).sum(1).clamp(0, 1)
+    moved = slopes[1] * (red - 0.5)[:, None] + slopes[2] * (green - 0.5)[:, None]
+    blue = (weight * (means[:, 2] + moved)).sum(1).clamp(0, 1)
+    assert torch.allclose(
+        mixture_mean(numbers).double(), torch.stack([red, green, blue], 1), atol=1e-6
+    )
 
 
-def test_at_temperature_zero_a_pixel_is_a_components_mean(numbers):
+def test_a_code_and_pixels_go_onto_the_stack_of_bits_and_come_off_it_as_they_were():
+    stream = pytest.importorskip("constriction").stream
+    coder = stream.stack.AnsCoder()
     torch.manual_seed(0)
-    drawn = sample_logistic_mixture(numbers.expand(50, -1, -1, -1), 0.0)[:, 0]  # red
-    means = mixture_parts(numbers)[1][0, 0].clamp(0, 1)  # (2, 1, 3)
-    assert ((drawn[:, None] - means).abs().amin(1) < 1e-6).all()
+    q = torch.randn(1, 300), torch.randn(1, 300) - 2
+    z = ((q[0] + (q[1] / 2).exp() * torch.randn(1, 300)) * s31_5.GRID).round() / s31_5.GRID
+    logits = 2 * torch.randn(1, 1, 28, 28)
+    x = torch.bernoulli(logits.sigmoid())
+    s31_5.push(coder, q, z)
+    density = normal(q).log_prob(z).sum() - 300 * math.log(s31_5.GRID)
+    bits = coder.num_valid_bits()
+    assert bits == pytest.approx(-density.item() / math.log(2), rel=0.02, abs=40)
+    s31_5.push_pixels(coder, x, logits)
+    nats = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum").item()
+    assert coder.num_valid_bits() - bits == pytest.approx(nats / math.log(2), rel=0.02, abs=40)
+    assert torch.equal(s31_5.pop_pixels(coder, logits), x)
+    assert torch.equal(s31_5.pop(coder, q), z)
+
+
+def test_bits_back_gives_back_the_digits_and_the_bits_that_were_borrowed():
+    stream = pytest.importorskip("constriction").stream
+    model = shaken(tiny(), 0.02).eval()
+    noise = np.random.default_rng(0).integers(0, 2**32, 500, dtype=np.uint32)
+    coder, images = stream.stack.AnsCoder(noise, seal=True), digits(3)
+    before = coder.num_bits()
+    promised = sum(nb.push(coder, model, image[None]).item() for image in images)
+    assert coder.num_bits() - before == pytest.approx(promised, rel=0.01)
+    for image in images.flip(0):
+        assert torch.equal(nb.pop(coder, model)[0], image)
+    assert np.array_equal(coder.get_compressed(unseal=True), noise)
+
+
+def test_one_file_for_all_pictures_has_one_header():
+    images = torch.randint(
+        0, 256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0)
+    ).byte()
+    bits = s31_5.codec_bits(None, images)
+    assert bits["WebP, one file for all"] < bits["WebP"] and bits["PNG"] > 8
 
 
 def test_a_mixture_that_does_not_fit_the_picture_is_refused():
@@ -400,3 +456,26 @@ def test_a_level_has_its_own_temperature_and_the_others_theirs():
     panel.set(level=2, own=0.5, rest=1.5)
     assert asked == [[1.5, 0.5, 1.5]]
     assert np.array_equal(panel.picture, before)  # the same noise at every move
+
+
+def test_a_run_and_a_moment_of_training_are_chosen():
+    films = {
+        "one": torch.tensor([[0.0, 4.0], [1.0, 1.0]]),
+        "two": torch.tensor([[0.0, 0.0], [2.0, 3.0]]),
+    }
+    panel = s31_5.film_of_levels(films)
+    assert "2.0 nats in all, scale to 4" in panel.readout
+    panel.set(part=0)
+    assert "4.0 nats" in panel.readout
+    panel.set(run="two", part=100)
+    assert "5.0 nats" in panel.readout
+
+
+def test_small_digits_get_a_frame():
+    from companion.data import Images
+
+    x = torch.ones(2, 1, 14, 14, dtype=torch.uint8)
+    digits = Images("d-14", x, x[:, 0, 0, 0], x, x[:, 0, 0, 0], "here")
+    framed = s31_5.framed(digits)
+    assert framed.name == "d" and framed.test.shape == (2, 1, 16, 16)
+    assert framed.train.sum() == x.sum() and framed.train[:, :, 0].sum() == 0

@@ -1,13 +1,24 @@
-"""What notebook 31.5 alone uses: a likelihood of colour pixels, panels of levels."""
+"""What notebook 31.5 alone uses: a likelihood of colour pixels, bits-back coding, pictures of levels."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
+import torch.nn.functional as F
 
-from companion.data import tile, to_float
+from companion import metrics
+from companion.data import Images, tile, to_float
 from companion.models.likelihoods import log_bin_mass
-from companion.show.panel import Panel, Slider
+from companion.show.panel import Choice, Panel, Slider
+from companion.show.pixels import bar_chart
+from companion.show.plotting import COLOURS, WIDE
+
+GRID = 256  # bits-back coding rounds a code to multiples of 1/256
+REACH = 16  # and takes none beyond ±16
 
 
 def logistic_mixture_nll(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -28,23 +39,14 @@ def logistic_mixture_nll(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor
     return -(log_mass + logits.log_softmax(1)).logsumexp(1).flatten(1).sum(1)
 
 
-def sample_logistic_mixture(numbers: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Colour pixels drawn from the mixture: (B, 10 K, H, W) -> (B, 3, H, W) in [0, 1].
-
-    The temperature multiplies the logistics' scales: at 0 each pixel is the mean of a drawn component.
-    """
-    logits, means, log_scales, slopes = mixture_parts(numbers)
-    noise = -(-torch.rand_like(logits).clamp(1e-6, 1 - 1e-6).log()).log()  # Gumbel
-    chosen = (logits + noise).argmax(1)[:, None, None]  # (B, 1, 1, H, W)
-    means, log_scales, slopes = (
-        part.gather(2, chosen.expand(-1, 3, -1, -1, -1)) for part in (means, log_scales, slopes)
-    )
-    chance = torch.rand_like(means).clamp(1e-4, 1 - 1e-4)
-    noise = temperature * log_scales.exp() * (chance.log() - (-chance).log1p())  # (B, 3, 1, H, W)
-    red = (means[:, 0] + noise[:, 0]).clamp(0, 1)
-    green = (shifted(means, slopes, red, red)[:, 1] + noise[:, 1]).clamp(0, 1)
-    blue = (shifted(means, slopes, red, green)[:, 2] + noise[:, 2]).clamp(0, 1)
-    return torch.cat([red, green, blue], 1)
+def mixture_mean(numbers: torch.Tensor) -> torch.Tensor:
+    """The mean colours of the mixture, blue's and green's at the means before: (B, 3, H, W) in [0, 1]."""
+    logits, means, _, slopes = mixture_parts(numbers)
+    red = green = torch.full_like(means[:, 0], 0.5)  # (B, K, H, W)
+    for _ in range(3):  # red, then green with red, then blue with both
+        mean = (shifted(means, slopes, red, green) * logits.softmax(1)[:, None]).sum(2).clamp(0, 1)
+        red, green = mean[:, :1].expand_as(red), mean[:, 1:2].expand_as(red)
+    return mean
 
 
 def mixture_parts(numbers: torch.Tensor) -> tuple:
@@ -112,3 +114,142 @@ def level_temperatures(generate: Callable, levels: int) -> Panel:
         "rest": Slider("the others'", 0, 2, 1),
     }
     return Panel(draw, controls, text="Sliders: a level, its temperature, and that of all others.")
+
+
+def level_films(films: dict[str, torch.Tensor], epochs: int, title: str) -> None:
+    """Small multiples {run: nats (seeds, T, levels)}: each level over training, with the seeds' range."""
+    figure, axes = plt.subplots(
+        2, -(-len(films) // 2), figsize=(WIDE, 4.6), sharex=True, sharey=True
+    )
+    for axis, (name, film) in zip(axes.flat, films.items(), strict=True):
+        when = np.linspace(0, epochs, film.shape[1])
+        for level, colour in zip(range(film.shape[2]), COLOURS, strict=False):
+            seeds = film[..., level].numpy()
+            axis.plot(when, seeds.mean(0), color=colour, label=f"level {level + 1}")
+            axis.fill_between(when, seeds.min(0), seeds.max(0), color=colour, alpha=0.25, lw=0)
+        axis.set(title=name, ylim=(0, 16))
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("nats")
+    axes[1, 0].legend(ncols=2, columnspacing=0.8, handlelength=1, loc="upper right")
+    figure.suptitle(title)
+    plt.show()
+
+
+def film_of_levels(films: dict[str, torch.Tensor]) -> Panel:
+    """A choice of run and a slider over training: the nats of each level, {run: (T, levels)}."""
+    top = max(film.max().item() for film in films.values())
+
+    def draw(run, part):
+        now = films[run][round(part * (len(films[run]) - 1) / 100)]
+        return bar_chart(now.tolist(), top), f"{now.sum():.1f} nats in all, scale to {top:.0f}"
+
+    controls = {
+        "run": Choice("run", {name: name for name in films}),
+        "part": Slider("training, %", 0, 100, 100, step=5),
+    }
+    return Panel(
+        draw, controls, text="A choice of run, and a slider over training: each level's nats."
+    )
+
+
+def ranges(found: dict[str, torch.Tensor], label: str, title: str) -> None:
+    """{name: (seeds,)}: each name's mean as a dot, its seeds' range as a bar, the first name's shaded."""
+    _, axis = plt.subplots(figsize=(6.5, 0.8 + 0.34 * len(found)))
+    first = next(iter(found.values()))
+    axis.axvspan(first.min(), first.max(), color="#999999", alpha=0.25, lw=0)
+    for row, (values, colour) in enumerate(zip(found.values(), COLOURS * 2, strict=False)):
+        axis.plot([values.min(), values.max()], [row, row], color=colour, lw=3, alpha=0.6)
+        axis.plot(values, [row] * len(values), "o", color=colour, markersize=4)
+    axis.set(xlabel=label, title=title)
+    axis.set_yticks(range(len(found)), list(found))
+    axis.invert_yaxis()
+    plt.show()
+
+
+def sample_scores_at(temperatures: Sequence[float], drawn: Callable, classifier) -> Callable:
+    """A measure: (model, images) -> Fréchet distance, density and coverage of as many samples: (T, 3).
+
+    drawn: (model, how many, temperature) -> images, from the same dice at each temperature.
+    """
+
+    @torch.no_grad()
+    def measure(model, images):
+        own = copy.deepcopy(classifier).to(images.device)
+        scores, found = metrics.scorer(own.features, images), []
+        for heat in temperatures:
+            torch.manual_seed(0)
+            samples = torch.cat([drawn(model, len(part), heat) for part in images.split(500)])
+            found.append(list(scores(samples).values()))
+        return torch.tensor(found)
+
+    return measure
+
+
+def codec_bits(_, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Bits per pixel value of lossless codecs: a file for each image, and one for all (N, C, H, W)."""
+    kinds = {"PNG": {"optimize": True}, "WebP": {"lossless": True, "method": 6}}
+    bits = {kind: metrics.codec(images, kind, **how)[0] for kind, how in kinds.items()}
+    side = int(len(images) ** 0.5)
+    rows = images[: side**2].unflatten(0, (side, side))  # (side, side, C, H, W)
+    sheet = rows.permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2)  # (C, side · H, side · W)
+    bits["WebP, one file for all"] = (
+        metrics.codec(sheet[None], "WebP", **kinds["WebP"])[0] / side**2
+    )
+    return {kind: torch.tensor(each / images[0].numel()) for kind, each in bits.items()}
+
+
+def jpeg_xl_bits(_, images: torch.Tensor) -> torch.Tensor:
+    """Bits per pixel value of lossless JPEG XL; ImportError without pillow-jxl-plugin."""
+    import pillow_jxl  # noqa: F401, Pillow learns the format
+
+    return torch.tensor(metrics.codec(images, "JXL", lossless=True)[0] / images[0].numel())
+
+
+def framed(digits: Images) -> Images:
+    """The same digits, of any side, with a black pixel added on each side and the plain name, "mnist"."""
+    parts = {part: F.pad(getattr(digits, part), (1, 1, 1, 1)) for part in ("train", "test")}
+    return replace(digits, name=digits.name.split("-")[0], **parts)
+
+
+def gaussian_of(normal: tuple) -> tuple:
+    """(mean, log variance) as the coder takes a Gaussian of whole numbers: a model, means, deviations."""
+    from constriction import stream
+
+    mean, log_var = (part.double().flatten().numpy() for part in normal)
+    return (
+        stream.model.QuantizedGaussian(-REACH * GRID, REACH * GRID),
+        mean * GRID,
+        np.exp(log_var / 2) * GRID,
+    )
+
+
+def pop(coder, normal: tuple) -> torch.Tensor:
+    """A code off an ANS coder's stack, by a Gaussian (mean, log variance): like its mean (B, M, ...)."""
+    whole = coder.decode(*gaussian_of(normal))
+    return torch.from_numpy(whole.astype(np.float32)).view_as(normal[0]) / GRID
+
+
+def push(coder, normal: tuple, z: torch.Tensor) -> None:
+    """A code onto an ANS coder's stack, by a Gaussian (mean, log variance)."""
+    coder.encode_reverse((z * GRID).flatten().numpy().astype(np.int32), *gaussian_of(normal))
+
+
+def chances(logits: torch.Tensor) -> tuple:
+    """Logits of black and white pixels as the coder takes them: a model, and probabilities."""
+    from constriction import stream
+
+    return stream.model.Bernoulli(perfect=False), logits.double().sigmoid().clamp(
+        1e-6, 1 - 1e-6
+    ).flatten().numpy()
+
+
+def pop_pixels(coder, logits: torch.Tensor) -> torch.Tensor:
+    """Black and white pixels off an ANS coder's stack: like the logits, 0.0 or 1.0."""
+    return torch.from_numpy(coder.decode(*chances(logits)).astype(np.float32)).view_as(logits)
+
+
+def push_pixels(coder, image: torch.Tensor, logits: torch.Tensor) -> None:
+    """Black and white pixels onto an ANS coder's stack."""
+    coder.encode_reverse(image.flatten().numpy().astype(np.int32), *chances(logits))
