@@ -351,8 +351,9 @@ def codes_among(moments: dict[str, tuple], title: str = "") -> None:
         axis.plot(*(z[:3000] @ plane).T, ".", color="#BBBBBB", markersize=2)
         axis.plot(*(codes[~idle] @ plane).T, "o", color=COLOURS[0], markersize=4)
         axis.plot(*(codes[idle] @ plane).T, "x", color=COLOURS[5], markersize=8)
-        axis.set(xlabel=f"{name}\n{(~idle).sum()} of {len(codes)} active", aspect="equal")
-    axes[0, 0].figure.suptitle(title)
+        axis.set_title(f"{name}\n{(~idle).sum()} of {len(codes)} active", fontsize="medium")
+        axis.set(xlabel="component 2", aspect="equal")
+    axes[0, 0].set_ylabel("component 1"), axes[0, 0].figure.suptitle(title)
     plt.show()
 
 
