@@ -143,7 +143,8 @@ def film_of_levels(films: dict[str, torch.Tensor]) -> Panel:
 
     def draw(run, part):
         now = films[run][round(part * (len(films[run]) - 1) / 100)]
-        return bar_chart(now.tolist(), top), f"{now.sum():.1f} nats in all, scale to {top:.0f}"
+        words = f"{run}: {now.sum():.1f} nats in all, scale to {top:.0f}"  # a narrow page cuts the slider's own
+        return bar_chart(now.tolist(), top), words
 
     controls = {
         "run": Choice("run", {name: name for name in films}),
