@@ -506,8 +506,10 @@ def test_codes_are_drawn_active_where_some_vector_is_nearest(monkeypatch):
     codes = torch.tensor([[0.0, 0, 1], [5, 0, 0], [0, 5, 0]])
     vectors = codes[[0, 1]].repeat(9, 1) + 0.1 * torch.rand(18, 3)
     s31_6.codes_among({"step 1": (vectors, codes), "step 2": (vectors, codes[:2])}, "a finding")
-    labels = [axis.get_xlabel() for axis in seen[0].axes]
-    assert labels == ["step 1\n2 of 3 active", "step 2\n2 of 2 active"]
+    titles = [axis.get_title() for axis in seen[0].axes]
+    assert titles == ["step 1\n2 of 3 active", "step 2\n2 of 2 active"]
+    labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in seen[0].axes]
+    assert labels == [("component 2", "component 1"), ("component 2", "")]
     assert seen[0].get_suptitle() == "a finding"
 
 
