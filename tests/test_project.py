@@ -67,10 +67,7 @@ def test_a_committed_notebook_is_executed_small_and_in_short_cells(path):
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     lengths = sorted(len("".join(cell["source"]).splitlines()) for cell in code)
-    middle = (
-        14 if path.name.startswith("31.5") else 8
-    )  # 31.5 still has 640 lines, and 500 as its aim
-    assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= middle
+    assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= 8
     for cell in code:
         for output in cell["outputs"]:
             assert output["output_type"] != "error" and output.get("name") != "stderr"

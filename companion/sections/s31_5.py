@@ -1,14 +1,17 @@
 """What notebook 31.5 alone uses: a likelihood of colour pixels, bits-back coding, pictures of levels."""
 
 import copy
+import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import default_collate
 
 from companion import metrics
 from companion.data import Images, tile, to_float
@@ -16,6 +19,7 @@ from companion.models.likelihoods import log_bin_mass
 from companion.show.panel import Choice, Panel, Slider
 from companion.show.pixels import bar_chart
 from companion.show.plotting import COLOURS, WIDE
+from companion.show.tables import table
 
 GRID = 256  # bits-back coding rounds a code to multiples of 1/256
 REACH = 16  # and takes none beyond ±16
@@ -65,6 +69,137 @@ def shifted(means, slopes, red, green) -> torch.Tensor:
     red, green = red - 0.5, green - 0.5
     of_blue = means[:, 2] + slopes[:, 1] * red + slopes[:, 2] * green
     return torch.stack([means[:, 0], means[:, 1] + slopes[:, 0] * red, of_blue], 1)
+
+
+def together(runs: Iterable[dict]) -> dict[str, torch.Tensor]:
+    """What several runs measured, {quantity: (...)} each, as one: {quantity: (runs, ...)}."""
+    return default_collate(list(runs))
+
+
+def each(values: Iterable, places: int = 0) -> str:
+    """Numbers as one cell of a table, "37.5, 38.6": a run beside the other."""
+    return ", ".join(f"{float(value):.{places}f}" for value in values)
+
+
+def library(name: str):
+    """An optional library; where it is not installed None, and a line that says how it is."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"{name} is not installed: `make library` installs it.")
+
+
+def check_levels(depth: int, given: Sequence, temperatures: Sequence[float]) -> None:
+    """ValueError where codes are given or temperatures set that a hierarchy of this depth cannot take."""
+    if len(given) > depth or len(temperatures) != depth:
+        many = f"{len(given)} levels given, {len(temperatures)} temperatures"
+        raise ValueError(f"{many}: there are {depth} levels.")
+    if min(temperatures) < 0:
+        low = min(temperatures)
+        raise ValueError(f"temperature {low}: choose 0, which takes the mean, or above.")
+
+
+@torch.no_grad()
+def use_of_levels(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Means of ten draws: nats and active units of each level, (levels,) from the top, and the bound, ().
+
+    A unit is active where its KL is above .01 nats, its mean over the images (B, C, H, W).
+    """
+    torch.manual_seed(0)
+    draws = [model.infer(images) for _ in range(10)]
+    passes = zip(*(levels for levels, _ in draws), strict=True)  # level by level
+    kl = [sum(model.gap(*draw).mean(0) for draw in level) / 10 for level in passes]
+    nats = torch.stack([level.sum() for level in kl])
+    recon = sum(model.nll(images, output).mean() for _, output in draws) / 10
+    units = torch.stack([(level > 0.01).sum() for level in kl])
+    return {"nats": nats, "units": units, "bound": recon + nats.sum()}
+
+
+@torch.no_grad()
+def costs(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Mean nats an image of each level's KL and of the pixels, whose sum is the bound: (levels + 1,)."""
+    torch.manual_seed(0)
+    recon, kl = zip(*(model.terms(to_float(part)) for part in images.split(250)), strict=True)
+    return torch.cat([torch.cat(kl, 1), torch.cat(recon)[None]]).mean(1)
+
+
+def gradient_norm(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The length of the loss's gradient for one batch (B, C, H, W) and fixed dice, in nats: ()."""
+    torch.manual_seed(0)
+    with torch.enable_grad():
+        loss = model.loss(to_float(images))["loss"]
+        found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    return torch.stack([g.norm() for g in found if g is not None]).norm()
+
+
+def table_of_levels(films: dict[str, dict]):
+    """{run: {"nats": (seeds, T, levels), "bound": (seeds, T)}} as a table of the last moments."""
+    rows = {}
+    for name, film in films.items():
+        ends = film["nats"][:, -1]  # (seeds, levels)
+        rows[name] = {f"level {k}": value for k, value in enumerate(ends.mean(0), 1)}
+        rows[name]["levels alive"] = each((ends > 0.1).sum(1))
+        rows[name]["bound, nats"] = each(film["bound"][:, -1], 1)
+    return table(rows=rows, head="nats, means of the seeds")
+
+
+@torch.no_grad()
+def knowledge(model, generate: Callable, classifier, images, labels) -> dict[str, dict]:
+    """What redraws share with images (B, 1, H, W) whose first levels they keep: {quantity: {fixed: value}}.
+
+    Their class as the classifier reads it, the squared change from the reconstruction by all codes, and
+    the share of it in waves above 6.5 cycles across the image. One redraw each.
+    """
+    torch.manual_seed(0)
+    codes = [z for _, _, z in model.infer(images)[0]]
+    whole = generate(model, len(images), given=codes).sigmoid()
+    found = {"same digit, %": {}, "squared change": {}, "of it fine, %": {}}
+    for fixed in range(model.depth):
+        drawn = generate(model, len(images), given=codes[:fixed]).sigmoid()
+        same, change = classifier(drawn).argmax(1) == labels, drawn - whole
+        moved, fine = change.square().mean(), metrics.high_energy(change, 6.5)
+        values = 100 * same.float().mean(), moved, 100 * fine / moved
+        for column, value in zip(found.values(), values, strict=True):
+            column[fixed] = value
+    return found
+
+
+@torch.no_grad()
+def other_digits(logits: Callable, classifier, levels: int) -> dict[int, torch.Tensor]:
+    """{level: % of samples that are read as another digit once its temperature is 0, the others at 1}.
+
+    logits: temperatures, one a level -> the decoder's output (N, 1, H, W), whose noise is the same each
+    time. Only samples that are read with confidence above .9 before and after are counted.
+    """
+
+    def read(warm):
+        torch.manual_seed(3)
+        return classifier(logits(warm).sigmoid()).softmax(1).max(1)
+
+    (sure, before), changes = read([1.0] * levels), {}
+    for level in range(levels):
+        still, after = read([float(level != k) for k in range(levels)])
+        surely = (sure > 0.9) & (still > 0.9)
+        changes[level + 1] = 100 * (before != after)[surely].float().mean()
+    return changes
+
+
+@torch.no_grad()
+def evidence(model, generate: Callable, ratio: Callable, images: torch.Tensor, first: int = 4):
+    """The bound (B,) and the ratio of levels (B,) of images (B, 1, H, W), means of ten draws, in nats.
+
+    ratio: exercise 31.5.4's `level_ratio`; `first`: the levels that are inferred in both bounds.
+    """
+    torch.manual_seed(0)
+    found = torch.zeros(2, len(images))
+    for _ in range(10):
+        levels, output = model.infer(images)
+        recon = model.nll(images, output)
+        kl = torch.stack([model.gap(*level).flatten(1).sum(1) for level in levels])
+        above = generate(model, len(images), given=[z for *_, z in levels[:first]])
+        less = ratio(recon, kl, model.nll(images, above), first)
+        found += torch.stack([recon + kl.sum(0), less]).cpu() / 10
+    return found
 
 
 def fixed_levels(redraw: Callable, image: torch.Tensor, levels: int) -> Panel:
