@@ -353,7 +353,7 @@ def test_encoded_items_are_made_of_the_images_asked_for():
 
 
 def test_superposed_features_are_five_on_average_and_the_same_for_every_seed():
-    sums, truth = data.superposed(4000, seed=1)
+    sums, truth, strength = data.superposed(4000, seed=1)
     other = data.superposed(10, seed=2)
     assert sums.shape == (4000, 256) and torch.equal(truth, other[1])
     assert torch.allclose(truth.norm(dim=1), torch.ones(512), atol=1e-5)
@@ -362,6 +362,9 @@ def test_superposed_features_are_five_on_average_and_the_same_for_every_seed():
     assert torch.cosine_similarity(sums.mean(0), mean, dim=0) > 0.9
     # E |sum|² is about E Σ strength²: five features of mean square 1/3
     assert sums.square().sum(1).mean().item() == pytest.approx(5 / 3, rel=0.1)
+    assert torch.allclose(strength @ truth, sums) and 4.9 < (strength > 0).sum(1).float().mean() < 5.1
+    _, _, even = data.superposed(4000, seed=1, features=64, dimensions=8, active=16, decay=1)
+    assert (even > 0).float().mean(0).sub(0.25).abs().max() < 0.04  # each as often as any other
 
 
 def test_a_set_of_the_readers_own_is_no_stand_in_and_is_trained_on_for_as_long():

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s31_5, s31_6, solution
-from companion.sections.s31_2 import matched_cosines
 
 SECTIONS = (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
 solved = SimpleNamespace(**{name: value for part in SECTIONS for name, value in vars(part).items()})
@@ -208,15 +207,6 @@ WRONG = {
         "in bits": lambda a, t: solved.sparsity_penalty(a, t) / math.log(2),
         "Return a scalar": lambda a, t: a.mean(0),
         "Sum over units": lambda a, t: a.mean(),
-    },
-    "31.2.5": {
-        "one to one": lambda f, t: matched_cosines(f, t).mean(),
-        "best true one of each": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).amax(0).mean(),
-        "dropped the signs": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).abs().amax(1).mean(),
-        "inner products": lambda f, t: (t @ f.T).amax(1).mean(),
-        "over all pairs": lambda f, t: torch.nn.functional.cosine_similarity(t[:, None], f, dim=-1).mean(),
-        "Return one number": lambda f, t: f,
-        "the largest of each row": lambda f, t: 0.123,
     },
     "31.3.1": {
         "Return one number": lambda: [0.5],

@@ -116,7 +116,7 @@ def test_a_silent_feature_starts_anew_along_what_is_missing(silenced):
     before = model.directions().detach().clone()
     model.loss(x)  # the hundredth step of silence
     pre = model.encoder(x - model.bias)
-    wide = torch.zeros_like(pre).scatter(1, pre.topk(10, 1).indices, pre.topk(10, 1).values.relu())
+    wide = pre.relu()  # of twenty latents thirty are all
     rest = (x - model.decode(wide)).detach()
     worst = rest[rest.norm(dim=1).argmax()]
     model.loss(x)
@@ -162,9 +162,9 @@ def test_known_directions_are_found(kind):
     builds = {"TopK": (TopK, 2), "L1": (L1, 0.4), "JumpReLU": (JumpReLU, 0.1, 0.3, 0.3)}
     build, *settings = builds[kind]
     model = build(16, 24, *settings)
-    before = s31_2.matched_cosines(model.directions().detach(), truth).mean()
+    before = metrics.matched(model.directions().detach(), truth)[0].mean()
     fit(model, x, epochs=12, batch=100, lr=5e-3, weight_decay=0.0, bar=False)
-    after = s31_2.matched_cosines(model.directions().detach(), truth).mean()
+    after = metrics.matched(model.directions().detach(), truth)[0].mean()
     found = s31_2.sparsity(model, x)
     assert after > 0.8 > before + 0.2 and found["variance, %"] > 80 and found["active"] < 3, (
         after,
@@ -200,35 +200,66 @@ def test_the_wiener_filter_is_the_least_squares_fit(name, strength):
     assert error < 1.02 * (fitted.view_as(clean) - clean).square().mean()
 
 
-def test_each_filter_restores_what_examples_of_the_same_corruption_taught_it():
-    clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    darker = lambda x: 0.5 * x + 0.2
-    found = s31_2.restored(darker, clean, darker(clean))
-    assert set(found) == set(s31_2.FILTERS)
-    assert torch.allclose(found["Gaussian blur"], clean, atol=1e-4)
-
-
-def test_a_filter_is_tuned_by_examples_and_scaled_back():
-    clean = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    restore = s31_2.tuned("Gaussian blur", 0.5 * clean + 0.2, clean)
-    assert restore.setting == 0  # nothing to smooth: only gain and offset are wrong
-    unseen = torch.rand(3, 1, 28, 28)
-    assert torch.allclose(restore(0.5 * unseen + 0.2), unseen, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", s31_2.FILTERS)
-def test_each_filter_takes_the_setting_that_restores_best(kind):
-    clean = torch.zeros(2, 1, 28, 28)
+def some_digits(count):
+    clean = torch.zeros(count, 1, 28, 28)
     clean[:, :, 6:20, 10:16] = 1
-    noisy = clean + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    restore = s31_2.tuned(kind, noisy, clean)
-    quality = metrics.decibels(restore(noisy), clean).mean()
-    assert quality > metrics.decibels(noisy, clean).mean() + 3
-    for setting in s31_2.FILTERS[kind]:
-        other = s31_2.filtered(noisy, kind, setting)
-        gain = ((other - other.mean()) * clean).mean() / other.var()
-        scaled = gain * (other - other.mean()) + clean.mean()
-        assert metrics.decibels(scaled, clean).mean() <= quality + 1e-4
+    return clean
+
+
+KINDS = [kind for kind in s31_2.FILTERS if kind != "BM3D"]
+
+
+def tried(kind, corrupt, settings=None, strengths=(0.3,), held_out=None):
+    settings = torch.tensor(settings or s31_2.FILTERS[kind])
+    clean = some_digits(10)
+    return s31_2.tried(
+        None, settings, kind, corrupt, strengths, clean, clean if held_out is None else held_out
+    )
+
+
+def test_a_filter_is_scaled_back_where_that_helps():
+    unseen = torch.rand(10, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = tried("Gaussian blur", lambda x, s: 0.5 * x + s, [0, 2], held_out=unseen)
+    assert found["examples"][0, 0, 1:].tolist() == pytest.approx([2, -0.6], abs=1e-3)
+    assert found["examples"][0, 0, 0] > 40 + found["examples"][1, 0, 0]  # nothing to smooth
+    assert found["held out"].shape == (1, 10) and found["held out"].min() > 40
+    same = tried("Gaussian blur", lambda x, s: x, [0])
+    assert same["examples"][0, 0, 1:].tolist() == pytest.approx([1, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_filter_has_a_setting_between_the_ends_that_restores_best(kind):
+    corrupt = CORRUPTIONS["salt and pepper" if kind == "median" else "Gaussian"]
+    found = tried(kind, corrupt)
+    quality = found["examples"][:, 0, 0]
+    noisy = metrics.decibels(s31_2.seeded(corrupt, some_digits(10), 0.3), some_digits(10)).mean()
+    assert quality.max() > noisy + 3 and quality.max() > max(quality[0], quality[-1]) + 0.1
+    assert found["held out"].mean().item() == pytest.approx(quality.max().item(), abs=1e-3)
+
+
+def test_digits_come_back_from_the_page_as_they_went():
+    x = torch.rand(20, 1, 28, 28)
+    assert torch.allclose(s31_2.filtered(x, "Gaussian blur", 0.3, 0), x)
+    assert torch.allclose(s31_2.filtered(x, "BM3D", 0.3, 0), x)  # told no noise: no package needed
+    one = torch.zeros(10, 1, 28, 28)
+    one[7, 0, 3, 5] = 1.0
+    assert s31_2.filtered(one, "Gaussian blur", 0.3, 1.0)[7, 0, 3, 5] > 0.1
+
+
+def test_noise_is_the_same_at_every_call_and_the_dice_stay():
+    x = torch.zeros(3, 1, 4, 4)
+    torch.manual_seed(5)
+    wanted = torch.rand(2)
+    torch.manual_seed(5)
+    first = s31_2.seeded(CORRUPTIONS["Gaussian"], x, 0.3)
+    assert torch.equal(torch.rand(2), wanted)
+    assert torch.equal(first, s31_2.seeded(CORRUPTIONS["Gaussian"], x, 0.3))
+
+
+def test_a_probe_is_regularised_by_its_strength():
+    codes, labels = torch.tensor([[1.0], [1.0], [1.0], [-1.0]]), torch.tensor([0, 0, 0, 1])
+    probe = lambda C: metrics.linear_probe(codes, labels, codes[3:], labels[3:], C)
+    assert probe(100.0) == 100 and probe(1e-6) == 0  # held so strongly, it says the commoner class
 
 
 # What dictionaries are asked, on truths known in advance.
@@ -251,7 +282,7 @@ def test_sparsity_counts_over_the_whole_set():
     found = s31_2.sparsity(ThreeAxes(), x)
     total = ((x - x.mean(0)) ** 2).sum().item()
     lost = (x[:, 3] ** 2).sum().item()
-    assert found["active"] == pytest.approx(2 / 12_000) and found["dead, %"] == 50
+    assert found["active"] == pytest.approx(2 / 12_000) and found["inactive, %"] == 50
     assert found["variance, %"] == pytest.approx(100 * (1 - lost / total), rel=1e-5)
 
 
@@ -259,7 +290,7 @@ def test_a_feature_is_active_however_small_it_is():
     x = torch.zeros(10, 4)
     x[:, 0], x[3, 1], x[4, 2] = 1e-6, 1e-30, -1.0  # the third is negative: not active
     found = s31_2.sparsity(ThreeAxes(), x)
-    assert found["active"] == pytest.approx(1.1) and found["dead, %"] == 50
+    assert found["active"] == pytest.approx(1.1) and found["inactive, %"] == 50
 
 
 @pytest.mark.parametrize(
@@ -274,19 +305,47 @@ def test_sparsity_refuses_what_it_cannot_measure(rows, message):
 def test_matched_cosines_count_a_direction_once():
     truth = torch.eye(4)[:3]
     doubled = torch.stack([truth[0], truth[0] * 5, truth[1], truth[3 - 1] + truth[1]])
-    assert torch.allclose(s31_2.matched_cosines(truth[[2, 0, 1]], truth), torch.ones(3))
-    assert s31_2.matched_cosines(doubled, truth).tolist() == pytest.approx([1, 1, 0.5**0.5])
-    assert s31_2.matched_cosines(truth[:1], truth).tolist() == [1, 0, 0]  # too few: the rest 0
+    cosines, places = metrics.matched(truth[[2, 0, 1]], truth)
+    assert torch.allclose(cosines, torch.ones(3)) and places.tolist() == [1, 2, 0]
+    assert metrics.matched(doubled, truth)[0].tolist() == pytest.approx([1, 1, 0.5**0.5])
+    cosines, places = metrics.matched(truth[:1], truth)  # too few: the rest 0, and nobody
+    assert cosines.tolist() == [1, 0, 0] and places.tolist() == [0, -1, -1]
     # taken greedily, the first would have the second's partner and leave it almost nothing
     near = torch.tensor([[1.0, 0.1, 0], [1.0, 0.0, 0.5]])
-    assert s31_2.matched_cosines(near, torch.eye(3)[[0, 2]])[1] > 0.4
+    assert metrics.matched(near, torch.eye(3)[[0, 2]])[0][1] > 0.4
 
 
-def test_spread_is_nothing_for_a_pixel_and_known_for_two():
-    weights = torch.zeros(2, 144)
-    weights[0, 30], weights[1, 12 * 3 + 2], weights[1, 12 * 3 + 8] = 5, 1, -1  # six pixels apart
-    assert s31_2.radius(weights[:1], 12) == 0
-    assert s31_2.radius(weights[1:], 12) == pytest.approx(3)
+class Axes(nn.Module):
+    """A dictionary of given directions (F, D) whose activities are half of what lies along them."""
+
+    def __init__(self, directions):
+        super().__init__()
+        self.kept = directions
+
+    def directions(self):
+        return self.kept
+
+    def encode(self, x):
+        return (x @ self.kept.T).relu() / 2
+
+
+def test_recovery_counts_hits_among_activities_and_among_features():
+    truth = torch.eye(4)
+    strength = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
+    found = metrics.recovery(Axes(torch.eye(4)[:3]), strength @ truth, strength, truth)
+    assert list(found) == list(metrics.RECOVERY) and found["mean cosine"] == 0.75
+    assert found["found, %"] == 75 and found["precision, %"] == 100
+    assert found["recall, %"] == pytest.approx(60)  # three of five: the fourth axis has no latent
+    assert found["strength, %"] == pytest.approx(50)
+    doubled = Axes(torch.eye(4)[[0, 0, 1, 2]])  # the second of the first axis is nobody's partner
+    found = metrics.recovery(doubled, strength @ truth, strength, truth)
+    assert found["precision, %"] == pytest.approx(75) and found["recall, %"] == pytest.approx(60)
+    tilted = torch.eye(4)[:3]
+    tilted[0, 3] = 0.3  # still found, but active for the fourth axis too: two of five are no hits
+    found = metrics.recovery(Axes(F.normalize(tilted, dim=1)), strength @ truth, strength, truth)
+    assert found["found, %"] == 75 and found["precision, %"] == pytest.approx(60)
+    nothing = metrics.recovery(Axes(-torch.eye(4)), strength @ truth, strength, truth)
+    assert nothing["precision, %"] == nothing["strength, %"] == 0  # none active: 0, not NaN
 
 
 def named_activity():
@@ -313,61 +372,91 @@ def head():
 
 
 def test_steering_along_the_heads_own_row_is_the_ceiling(head):
-    rows = s31_2.steering(head.weight.detach(), range(10), head)
+    means = head.weight.detach()
+    rows = s31_2.steering(means, range(10), head, means)
     by_chance = (2 / torch.pi / 128) ** 0.5  # the mean size of a cosine in 128 dimensions
     assert rows["own ÷ random"] == pytest.approx(1 / by_chance, rel=0.03)
-    assert rows["own rises most, %"] == 100
-    against = s31_2.steering(-head.weight.detach(), range(10), head)
+    assert rows["own rises most, %"] == 100 and rows["cosine"] == pytest.approx(1)
+    against = s31_2.steering(-means, range(10), head, means)
     assert against["own ÷ random"] == pytest.approx(-rows["own ÷ random"])
+    assert against["cosine"] == pytest.approx(-1)
 
 
-def test_steering_counts_the_other_logits_that_rise():
+def test_steering_asks_whether_another_logit_rises_more():
     head = nn.Linear(2, 3, bias=False)
     head.weight.data = torch.tensor([[1.0, 0.0], [0.5, 0.0], [-1.0, 0.0]])
-    row = s31_2.steering(torch.tensor([[2.0, 0.0]]), [0], head)
-    assert row["others that rise, %"] == 50 and row["own rises most, %"] == 100
-    row = s31_2.steering(torch.tensor([[2.0, 0.0]]), [1], head)
-    assert row["own rises most, %"] == 0
-    nothing = s31_2.steering(torch.zeros(0, 2), [], head)
+    means = torch.tensor([[3.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    row = s31_2.steering(torch.tensor([[2.0, 0.0]]), [0], head, means)
+    assert row["own rises most, %"] == 100 and row["cosine"] == pytest.approx(1)
+    row = s31_2.steering(torch.tensor([[2.0, 0.0]]), [1], head, means)
+    assert row["own rises most, %"] == 0 and row["cosine"] == pytest.approx(0)
+    nothing = s31_2.steering(torch.zeros(0, 2), [], head, means)
     assert all(value != value for value in nothing.values())  # NaN, not an error
 
 
-def test_names_and_their_effects_come_together(head):
-    activity, labels = named_activity()
-    directions = F.normalize(torch.randn(4, 128), dim=1)
-    directions[0] = head.weight[3].detach()
-    names, rows = s31_2.named_and_steered({"a": (activity, directions)}, labels, head)
-    assert names["a"] == {0: (3, 2.0)} and rows["a"]["named, %"] == 25
-    assert rows["a"]["own ÷ random"] > 10
+def test_what_a_classifier_reads_when_a_description_is_put_back():
+    labels = torch.tensor([0, 1, 2, 2])
+    x = 3 * torch.eye(3)[labels]
+    row = s31_2.put_back(nn.Identity(), x, labels, lambda h: h)
+    assert row["accuracy, %"] == 100
+    assert row["cross-entropy, nats"] == pytest.approx(np.log(1 + 2 * np.exp(-3)), rel=1e-4)
+    first_two = lambda h: h * torch.tensor([1.0, 1.0, 0.0])  # what stands for a 2 is not described
+    row = s31_2.put_back(first_two, x, labels, lambda h: h - torch.tensor([0.0, 0.0, 1.0]))
+    assert row["accuracy, %"] == 50
 
 
-class Ramps(nn.Module):
-    """A dictionary whose features are the axes."""
+class Pair(nn.Module):
+    """Dictionaries of given directions, as `sizes_compared` takes them."""
 
-    def encode(self, x):
-        return x.relu()
+    class One(nn.Module):
+        def __init__(self, directions):
+            super().__init__()
+            self.encoder = nn.Linear(*directions.shape[::-1], bias=False)
+            self.encoder.weight.data, self.bias = directions, torch.zeros(directions.shape[1])
 
-    def directions(self):
-        return torch.eye(4)
+        def directions(self):
+            return self.encoder.weight
+
+        def encode(self, x):
+            return self.encoder(x).relu()
+
+        def decode(self, code):
+            return code @ self.directions()
+
+        def forward(self, x):
+            return self.decode(self.encode(x))
+
+    def __init__(self, *directions):
+        super().__init__()
+        self.members = nn.ModuleList(map(self.One, directions))
 
 
-def test_held_features_move_items_of_other_classes_and_random_steps_rarely_do():
-    x = torch.tensor([[1.0, 0, 0, 0]] * 30 + [[0, 1.0, 0, 0]] * 30)
-    labels, named = torch.tensor([0] * 30 + [1] * 30), {0: (0, 1.5), 1: (1, 0.5), 2: (1, 9.0)}
-    head = lambda x: torch.stack([x[:, 0], x[:, 1] + 0.1 * x[:, 2]], 1)
-    best = {0: [0], 1: [2, 1]}
-    means = torch.eye(4)[:2]
-    rows = s31_2.hold_features(Ramps(), named, best, x, labels, head, means, counts=(1, 2))
-    assert rows[1]["named features"] == 50  # 0 is reached, 1 is not: .9 against 1
-    assert rows[2]["named features"] == 100  # with .5 more it is
-    assert rows[1]["random directions"] < 50 < rows[1]["class mean"]
-    assert rows[1]["length of the step"] == pytest.approx((1.5 + 9) / 2)
+def test_sizes_are_compared_with_their_twins_and_with_the_smallest():
+    axes, labels = torch.eye(8), torch.arange(3).repeat(10)
+    close = F.normalize(axes[0] + 0.5 * axes[3:5], dim=1)  # two with a cosine of .89 to the first
+    many = torch.cat([axes, close])
+    x = F.normalize(axes[labels] + 0.1 * axes[3 + torch.arange(30) % 2], dim=1)
+    with torch.no_grad():
+        model = Pair(axes, axes.flip(0), many, -many)
+        found = s31_2.sizes_compared(model, x, labels, lambda h: h[:, :3])
+    assert found["twin in another seed, %"].tolist() == [100, 0]
+    assert found["near a parent"].tolist() == pytest.approx([1, 7 / 5])  # of five that are active
+    assert found["accuracy, %"].tolist() == [100, 100]
+    assert found["inactive, %"].tolist() == pytest.approx([37.5, 30])
+    assert found["items"].shape == (2, 5, 8)
+    excited = {x[i, 0].item() > 0.9 for i in found["items"][1, 0].tolist()}
+    assert excited == {True}  # the parent is the first axis, and its own items excite it
 
 
-def test_the_nearest_of_the_known_images():
-    known = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    found = s31_2.nearest_distances(torch.tensor([[3.0, 0.0], [3.0, 4.0]]), known)
-    assert found.tolist() == pytest.approx([3, 0], abs=1e-3)
+def test_a_map_of_recovery_takes_the_best_of_the_settings():
+    maps = torch.zeros(2, 3, 2, 2, 5)  # active, ratios, kinds, settings, quantities
+    maps[..., 1, 0] = 1.0  # the second setting has the larger cosine
+    maps[:, :, 1, 1, 1], maps[:, :, 1, 0, 1] = 100.0, 50.0
+    panel = s31_2.recovery_map(maps, ("a", "b"), (1, 2, 4), (1, 2))
+    assert panel.picture.shape == (3 * 56, 4 * 56, 3) and "found, %: 0 on" in panel.readout
+    panel.set(kind=1)
+    assert "found, %: 100 on the mean" in panel.readout
+    assert ((panel.picture[56:, 56:] == (0, 70, 140)).all(-1)).mean() > 0.7  # full blue
 
 
 def test_a_name_needs_its_share_of_the_best_items_and_no_more():
@@ -404,8 +493,8 @@ def test_a_score_field_draws_both_fields_and_says_how_well_they_agree():
     towards = lambda x, sigma: -x
     panel = s31_2.score_field(towards, towards, points, (0.1, 1.0))
     assert "mean cosine 1.000" in panel.readout
-    left, right = np.split(panel.picture, 2, axis=1)
-    assert np.array_equal(left, right)
+    colours = lambda: [(panel.picture == c).all(-1).sum() for c in ((230, 159, 0), (0, 114, 178))]
+    assert min(colours()) > 100  # the thin one does not cover the thick one
     panel.set(sigma=0.1)
     fewer = (panel.picture < 255).mean()
     panel.set(sigma=0.6)

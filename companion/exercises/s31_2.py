@@ -106,38 +106,9 @@ def check_sparsity_penalty(attempt):
         return "Sum over units of target·log(target/mean) + (1-target)·log((1-target)/(1-mean))."
 
 
-def mean_max_cosine(found, truth):
-    cosines = torch.nn.functional.cosine_similarity(truth[:, None], found, dim=2)  # (T, F)
-    return cosines.amax(1).mean()
-
-
-def check_mean_max_cosine(attempt):
-    from companion.sections.s31_2 import matched_cosines
-
-    truth = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]])
-    found = torch.tensor([[3.0, 0.3, 0], [1.0, 0, 0.1], [0, 1.0, 1.0], [-0.4, 0, -2.0]])
-    value, wanted = answer(attempt, found, truth), mean_max_cosine(found, truth)
-    cosines = torch.nn.functional.cosine_similarity(truth[:, None], found, dim=-1)
-    if value.ndim:
-        return "Return one number, the mean over the true directions."
-    if close(value, matched_cosines(found, truth).mean()):
-        return "You matched one to one: here a found direction may serve several true ones."
-    if close(value, cosines.amax(0).mean()):
-        return "You took the best true one of each found one: ask for each true one."
-    if close(value, cosines.abs().amax(1).mean()):
-        return "You dropped the signs: a direction and its opposite are not the same."
-    if close(value, (truth @ found.T).amax(1).mean()):
-        return "These are inner products: divide by both lengths."
-    if close(value, cosines.mean()):
-        return "You averaged over all pairs: take the largest of each true direction first."
-    if not close(value, wanted):
-        return "Cosines (T, F), the largest of each row, the mean over rows."
-
-
 EXERCISES = {
     "31.2.1": (check_variance_of_denoised, variance_of_denoised),
     "31.2.2": (check_best_activity, best_activity),
     "31.2.3": (check_keep_largest_of_batch, keep_largest_of_batch),
     "31.2.4": (check_sparsity_penalty, sparsity_penalty),
-    "31.2.5": (check_mean_max_cosine, mean_max_cosine),
 }

@@ -7,7 +7,7 @@ from companion.metrics.classifier import ColourClassifier, DigitClassifier, accu
 from companion.metrics.classifier import digit_classifier, jitter, perceptual_distance
 from companion.metrics.classifier import readable_share
 from companion.metrics.codes import Gaussian, effects, interpolate, pairs_by_class
-from companion.metrics.codes import plane_of, traversal
+from companion.metrics.codes import RECOVERY, matched, plane_of, recovery, traversal
 from companion.metrics.linear import PCA, linear_probe, probe_digits
 from companion.metrics.reconstruction import codec, decibels, high_energy, mse, over
 from companion.metrics.samples import SOURCES, beside_digits, density_coverage, frechet_distance

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 
 
 class Gaussian:
@@ -74,3 +75,45 @@ def traversal(axis: int, middle: torch.Tensor, spread: float = 1.0, steps: int =
 def plane_of(across: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Codes (U·A, 2) of a grid over a plane, as a picture has them: row by row, axis 2 falling."""
     return torch.cartesian_prod(up.flip(0), across).flip(1)
+
+
+def matched(found: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each true direction (T, D) with the found one (F, D) matched to it: cosine (T,) and place (T,).
+
+    The matching is one to one and has the largest sum (the Hungarian algorithm of SciPy), so that a
+    direction found twice counts once; a true one left without a partner has cosine 0 and place -1.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    cosines = F.normalize(truth, dim=1) @ F.normalize(found, dim=1).T  # (T, F)
+    rows, columns = linear_sum_assignment(cosines.cpu().numpy(), maximize=True)
+    matches, places = torch.zeros(len(truth)), torch.full((len(truth),), -1)
+    matches[rows], places[rows] = cosines.cpu()[rows, columns], torch.from_numpy(columns)
+    return matches, places
+
+
+RECOVERY = ("mean cosine", "found, %", "precision, %", "recall, %", "strength, %")
+
+
+@torch.no_grad()
+def recovery(
+    dictionary, x: torch.Tensor, strength: torch.Tensor, truth: torch.Tensor
+) -> dict[str, float]:
+    """How well a dictionary finds true features: the quantities of `RECOVERY`.
+
+    x: sums (N, D) = strength (N, T) @ truth (T, D). A direction is found where its partner's cosine is
+    above .9. A hit is a latent active while the found feature that it is matched to is present: precision
+    is hits ÷ all active latents, recall hits ÷ all features present, strength the mean activity of hits
+    ÷ the mean strength of their features.
+    """
+    cosines, places = matched(dictionary.directions(), truth)
+    kept = cosines > 0.9
+    code, wanted = dictionary.encode(x), strength[:, kept.to(x.device)]
+    mine = code[:, places[kept].to(x.device)]  # (N, found)
+    hits = (mine > 0) & (wanted > 0)
+    shares = hits.sum() / torch.stack([(code > 0).sum(), (strength > 0).sum()])
+    size = mine[hits].sum() / wanted[hits].sum()
+    found = [cosines.mean(), *(100 * part for part in (kept.float().mean(), *shares, size))]
+    return dict(
+        zip(RECOVERY, torch.stack([x.cpu() for x in found]).nan_to_num(0).tolist(), strict=True)
+    )

@@ -29,16 +29,17 @@ class PCA:
         return (centred @ basis.T @ basis + self.mean.to(x.dtype)).view_as(x)
 
 
-def linear_probe(codes, labels, test_codes, test_labels) -> float:
+def linear_probe(codes, labels, test_codes, test_labels, strength: float = 1.0) -> float:
     """Accuracy in % of a linear classifier (logistic regression) on codes (N, M).
 
     Codes are standardised with the training set's mean and spread, so that scale gives no advantage.
+    strength: scikit-learn's C, the smaller the more regularised.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
     probe.fit(codes.cpu().numpy(), labels.cpu().numpy())
     return 100 * probe.score(test_codes.cpu().numpy(), test_labels.cpu().numpy())
 

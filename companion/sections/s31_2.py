@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from itertools import product
 
 import numpy as np
 import torch
@@ -10,70 +12,78 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from companion.data import tile, to_float
-from companion.metrics import PCA, decibels
+from companion.metrics import PCA, RECOVERY, decibels, matched, over
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.pixels import BAR, DECODED, beside
+from companion.show.pixels import BAR, DECODED, FONT, beside
 from companion.show.plotting import COLOURS
 
-FILTERS = {  # the settings to choose from
-    "Gaussian blur": (0, 0.5, 0.75, 1, 1.5, 2, 3),  # σ in pixels
-    "median": (3, 5, 7, 9),  # the side of the window
-    "total variation": (0.1, 0.2, 0.4, 0.7, 1, 1.5, 2.5),  # the weight of the variation
-    "non-local means": (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5),  # h, how unlike patches may be
+UNLIKE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2)  # h, how unlike patches may be
+FILTERS = {  # the settings to choose from, a row each, from hardly anything to too much
+    "Gaussian blur": (0, 0.3, 0.4, 0.5, 0.6, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6),  # σ in pixels
+    "median": (1, 3, 5, 7, 9, 11),  # the side of the window
+    "total variation": (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6),  # its weight
+    # h, the side of a patch, and the noise that is told, in strengths
+    "non-local means": tuple(product(UNLIKE, (3, 5, 7), (0, 1))),
+    "BM3D": (0, 0.4, 0.6, 0.8, 1, 1.25),  # the noise that is told, in strengths
 }
 
 
-def functions() -> dict[str, Callable]:
-    """What each filter does to one picture (H, W) at one setting. SciPy is slow to import: on call."""
+def filtered(images: torch.Tensor, kind: str, strength: float, setting) -> torch.Tensor:
+    """Digits (N, 1, 28, 28) through a filter of `FILTERS` at one setting, their noise of one strength.
+
+    A filter gets them all as one page, ten a row, N divisible by ten: two of them look for similar
+    patches, and find more. BM3D needs the package `bm3d` unless its setting is 0. SciPy is slow to
+    import: on call.
+    """
     from scipy.ndimage import gaussian_filter, median_filter
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-    return {
+    ways = {
         "Gaussian blur": gaussian_filter,
-        "median": median_filter,
+        "median": lambda x, side: median_filter(x, int(side)),
         "total variation": denoise_tv_chambolle,
-        "non-local means": lambda x, h: denoise_nl_means(x, patch_size=5, patch_distance=6, h=h),
+        "non-local means": lambda x, h, patch, told: denoise_nl_means(
+            x, int(patch), 6, h, sigma=told * strength
+        ),
+        "BM3D": lambda x, told: import_module("bm3d").bm3d(x, told * strength) if told else x,
     }
+    page = images.double().cpu().view(-1, 10, 28, 28).transpose(1, 2).reshape(-1, 280).numpy()
+    page = ways[kind](page, *(setting if isinstance(setting, list) else [setting]))
+    page = torch.from_numpy(np.ascontiguousarray(page)).view(-1, 28, 10, 28)
+    return page.transpose(1, 2).reshape(images.shape).to(images)
 
 
-def filtered(images: torch.Tensor, kind: str, setting: float) -> torch.Tensor:
-    """Grey images (N, 1, H, W), one by one through a filter of `FILTERS` at one setting."""
-    restore = functions()[kind]
-    pictures = [restore(x, setting) for x in images[:, 0].cpu().double().numpy()]
-    return torch.stack([torch.from_numpy(x) for x in pictures])[:, None].to(images)
+def tried(
+    _, settings: torch.Tensor, kind: str, corrupt: Callable, strengths: Sequence[float],
+    clean: torch.Tensor, held_out: torch.Tensor,
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """A filter at each setting on examples (N, 1, 28, 28), and at its best on others: PSNR in dB.
 
-
-def tuned(kind: str, noisy: torch.Tensor, clean: torch.Tensor) -> Callable:
-    """The filter at the setting that restores these examples (N, 1, H, W) best, by PSNR.
-
-    What it returns is scaled and shifted too, by least squares on the examples, because corruption
-    changes the mean and the contrast. The chosen `setting` is an attribute of the function.
+    "examples" (S, T, 3) for S settings and T strengths: PSNR, and the gain and the offset that the
+    output is given first, by least squares where that helps, since corruption changes the mean and the
+    contrast. "held out" (T, K): the PSNR of each of K others at each strength's best setting.
     """
-    tried = []
-    for setting in FILTERS[kind]:
-        output = filtered(noisy, kind, setting)
-        gain = ((output - output.mean()) * clean).mean() / output.var(correction=0)
-        offset = clean.mean() - gain * output.mean()
-        quality = decibels(gain * output + offset, clean).mean().item()
-        tried.append((quality, setting, gain, offset))
-    _, setting, gain, offset = max(tried)
+    found, reached = torch.zeros(len(settings), len(strengths), 3), []
+    for t, strength in enumerate(strengths):
+        noisy, others = (seeded(corrupt, x, strength) for x in (clean, held_out))
+        for s, setting in enumerate(settings.tolist()):
+            output = filtered(noisy, kind, strength, setting)
+            gain = ((output - output.mean()) * clean).mean() / output.var(correction=0)
+            scales = (1.0, 0.0), (gain.item(), (clean.mean() - gain * output.mean()).item())
+            rows = [(decibels(a * output + b, clean).mean().item(), a, b) for a, b in scales]
+            found[s, t] = torch.tensor(max(rows))
+        best = found[:, t, 0].argmax()
+        _, gain, offset = found[best, t]
+        output = filtered(others, kind, strength, settings[best].tolist())
+        reached.append(decibels(gain * output + offset, held_out))
+    return {"examples": found, "held out": torch.stack(reached)}
 
-    def restore(images):
-        return gain * filtered(images, kind, setting) + offset
 
-    restore.setting = setting
-    return restore
-
-
-def restored(
-    corrupt: Callable, clean: torch.Tensor, noisy: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """What each of `FILTERS` makes of `noisy`, tuned on `clean` examples that are corrupted alike.
-
-    Images (N, 1, H, W), float.
-    """
-    examples = corrupt(clean)
-    return {kind: tuned(kind, examples, clean)(noisy) for kind in FILTERS}
+def seeded(corrupt: Callable, images: torch.Tensor, strength: float) -> torch.Tensor:
+    """Images corrupted with the same noise at every call; the caller's dice stay as they are."""
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        torch.manual_seed(0)
+        return corrupt(images, strength)
 
 
 @torch.no_grad()
@@ -94,23 +104,14 @@ def wiener(pca: PCA, corrupt: Callable, images: torch.Tensor) -> Callable:
     gain = torch.linalg.solve(a**2 * covariance + noise.diag(), a * covariance)
     expected = shift[0] + a * (pca.mean - shift[1])
 
-    def denoise(x):
-        return (pca.mean + (x.flatten(1) - expected) @ gain).view_as(x).to(x.dtype)
-
-    return denoise
-
-
-@torch.no_grad()
-def nearest_distances(images: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Euclidean distance of each image (B, ...) to the nearest of `known` (N, ...): (B,)."""
-    return torch.cdist(to_float(images).flatten(1), to_float(known).flatten(1)).amin(1)
+    return lambda x: (pca.mean + (x.flatten(1) - expected) @ gain).view_as(x).to(x.dtype)
 
 
 @torch.no_grad()
 def sparsity(dictionary: nn.Module, activations: torch.Tensor) -> dict[str, float]:
     """How a dictionary with `encode` and `decode` describes `activations` (N, D), float.
 
-    {"active": features an item, "variance, %": share of the variance explained, "dead, %": share
+    {"active": features an item, "variance, %": share of the variance explained, "inactive, %": share
     of the features in % that no item of the whole set activates}. ValueError for an empty set or NaN.
     """
     if not len(activations):
@@ -127,38 +128,39 @@ def sparsity(dictionary: nn.Module, activations: torch.Tensor) -> dict[str, floa
     return {
         "active": active / len(activations),
         "variance, %": 100 * (1 - error / total) if total else math.nan,
-        "dead, %": 100 * (~alive).double().mean().item(),
+        "inactive, %": 100 * (~alive).double().mean().item(),
     }
 
 
-def matched_cosines(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Cosine of each true direction (T, D) with the found one (F, D) matched to it: (T,).
+@torch.no_grad()
+def sizes_compared(
+    model: nn.Module, activations: torch.Tensor, labels: torch.Tensor, head: Callable
+) -> dict[str, torch.Tensor]:
+    """Dictionaries of S growing sizes, two of each: what a larger one adds, and whether two agree.
 
-    The matching is one to one and has the largest sum (the Hungarian algorithm of SciPy), so that a
-    direction found twice counts once; a true one left without a partner counts 0.
+    model.members: 2 S dictionaries. activations (N, A), head: activations -> logits. Returns (S,) each:
+    what `sparsity` and `put_back` measure of the first of two; "twin in another seed, %": of its active
+    latents those that the second has too, matched cosine above .9; "near a parent": how many latents
+    lie within a cosine of .7 of an active one of the smallest. And "items" (S, 5, 8): for the latent of
+    the smallest with most of these in the largest, the five of each size nearest to it in direction,
+    and the eight items that excite each most.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    cosines = F.normalize(truth, dim=1) @ F.normalize(found, dim=1).T  # (T, F)
-    rows, columns = linear_sum_assignment(cosines.cpu().numpy(), maximize=True)
-    matched = torch.zeros(len(truth))
-    matched[rows] = cosines.cpu()[rows, columns]
-    return matched
-
-
-def radius(directions: torch.Tensor, side: int) -> float:
-    """How far the energy of a direction lies from its centre, root mean square, in pixels: their mean.
-
-    directions: (K, side²), weights of square patches. A stroke is small, a wave over the patch is not.
-    """
-    energy = directions.square().view(-1, side, side)
-    energy = energy / energy.sum((1, 2), keepdim=True)
-    steps = torch.arange(float(side), device=energy.device)
-    var = 0
-    for share in (energy.sum(2), energy.sum(1)):  # (K, side) down and across
-        middle = (share * steps).sum(1, keepdim=True)
-        var = var + (share * (steps - middle) ** 2).sum(1)
-    return var.sqrt().mean().item()
+    pairs = list(zip(model.members[::2], model.members[1::2], strict=True))
+    alive = [(over(one.encode, activations) > 0).any(0) for one, _ in pairs]
+    near = [pairs[0][0].directions() @ one.directions().T for one, _ in pairs]  # (F0, F) each
+    many = [(n > 0.7)[alive[0]][:, a].sum(1).float() for n, a in zip(near, alive, strict=True)]
+    parent = alive[0].nonzero()[many[-1].argmax(), 0]
+    rows, items = [], []
+    for (one, other), active, close, count in zip(pairs, alive, near, many, strict=True):
+        twins = matched(other.directions(), one.directions()[active])[0] > 0.9
+        rows.append(sparsity(one, activations) | put_back(one, activations, labels, head))
+        rows[-1]["twin in another seed, %"] = 100 * twins.float().mean().item()
+        rows[-1]["near a parent"] = count.mean().item()
+        closest = close[parent].topk(5).indices
+        pre = one.encoder(activations - one.bias)[:, closest]  # (N, 5)
+        items.append(pre.topk(8, dim=0).indices.T)
+    found = {key: torch.tensor([row[key] for row in rows]) for key in rows[0]}
+    return found | {"items": torch.stack(items)}
 
 
 def named_features(
@@ -179,77 +181,68 @@ def named_features(
 
 @torch.no_grad()
 def steering(
-    directions: torch.Tensor, classes: Sequence[int], head: nn.Linear, seed: int = 0
+    directions: torch.Tensor, classes: Sequence[int], head: nn.Linear, means: torch.Tensor
 ) -> dict[str, float]:
     """What a step along each direction (F, A), named for a class, does to the logits of a linear head.
 
     "own ÷ random": the rise of its own logit, by the mean size of the change in 1,000 random directions
     of that length; "own rises most, %": the share of directions along which no other logit rises
-    as much; "others that rise, %": how many of the other logits rise at all. The last layer is linear,
-    so none of the three depends on the item or on the length of the step. NaN for no directions.
+    as much. The last layer is linear, so neither depends on the item or on the length of the step.
+    "cosine": with the class's own of `means` (C, A), on the mean. NaN for no directions.
     """
     classes = torch.tensor(classes, dtype=torch.long, device=directions.device)
-    random = torch.randn(1000, directions.shape[1], generator=torch.Generator().manual_seed(seed))
-    change, by_chance = (
-        F.normalize(rows, dim=1) @ head.weight.T for rows in (directions, random.to(directions))
-    )  # (F, C), (1000, C)
+    random = torch.randn(1000, directions.shape[1], generator=torch.Generator().manual_seed(0))
+    change = F.normalize(directions, dim=1) @ head.weight.T  # (F, C)
+    by_chance = F.normalize(random.to(directions), dim=1) @ head.weight.T  # (1000, C)
     own = change.gather(1, classes[:, None])  # (F, 1)
-    others = (change > 0).double().sum(1) - (own[:, 0] > 0).double()
     return {
         "own ÷ random": (own[:, 0] / by_chance.abs().mean(0)[classes]).mean().item(),
         "own rises most, %": 100 * (change.argmax(1) == classes).double().mean().item(),
-        "others that rise, %": 100 * others.mean().item() / (change.shape[1] - 1),
+        "cosine": torch.cosine_similarity(directions, means[classes], dim=1).mean().item(),
     }
 
 
-def named_and_steered(
-    rivals: dict[str, tuple[torch.Tensor, torch.Tensor]], labels: torch.Tensor, head: nn.Linear
-) -> tuple[dict, dict]:
-    """`named_features` of each rival {name: (activity (N, F), directions (F, A))}, and their `steering`.
+def put_back(
+    dictionary: nn.Module, activations: torch.Tensor, labels: torch.Tensor, head: Callable
+) -> dict[str, float]:
+    """What a classifier makes of activations (N, A) that a dictionary describes, put in their place.
 
-    The second has the share of the directions that are named, in %, besides.
+    head: activations -> logits. {"accuracy, %", "cross-entropy, nats": its mean}.
     """
-    names = {rival: named_features(activity, labels) for rival, (activity, _) in rivals.items()}
-    rows = {}
-    for rival, (_, directions) in rivals.items():
-        features, classes = list(names[rival]), [c for c, _ in names[rival].values()]
-        share = {"named, %": 100 * len(features) / len(directions)}
-        rows[rival] = share | steering(directions[features], classes, head)
-    return names, rows
+    logits = over(lambda x: head(dictionary(x)), activations)  # (N, 10)
+    right, loss = logits.argmax(1) == labels, F.cross_entropy(logits, labels)
+    return {"accuracy, %": 100 * right.float().mean().item(), "cross-entropy, nats": loss.item()}
 
 
-@torch.no_grad()
-def hold_features(
-    dictionary: nn.Module, named: dict, best: dict[int, list], activations: torch.Tensor,
-    labels: torch.Tensor, head: Callable, means: torch.Tensor, counts: Sequence[int] = (1, 2, 4, 8),
-    count: int = 500,
-) -> dict[int, dict[str, float]]:  # fmt: skip
-    """How many items are read as a class when features named for it are held at their levels.
+def recovery_map(maps: torch.Tensor, kinds: Sequence, ratios: Sequence, active: Sequence) -> Panel:
+    """Where features are found: features ÷ dimensions across, features in a sum downwards.
 
-    named: as `named_features` returns it. best: {class: its features, strongest first}. On `count` of
-    the activations (N, A) whose label is another class, the first 1, 2, 4, 8 are held. head: activations
-    -> logits. means: (C, A), a direction for each class. Returns {how many: {"named features": share
-    in % over all classes, "class mean" and "random directions": the same after steps as long along
-    the class's mean, or in a random direction for each item, "length of the step": its mean}}.
+    maps: (A, R, kinds, settings, quantities of `RECOVERY`); of the settings the one with the largest
+    mean cosine is shown. A slider over the kinds, a menu of quantities in %.
     """
-    directions, dice, rows = dictionary.directions(), torch.Generator().manual_seed(6), {}
-    ways = ("named features", "class mean", "random directions")
-    for many in counts:
-        shares, lengths = [], []
-        for wanted, features in best.items():
-            x, some = activations[labels != wanted][:count], features[:many]
-            levels = torch.tensor([named[f][1] for f in some]).to(x)
-            step = (levels - dictionary.encode(x)[:, some]) @ directions[some]  # (B, A)
-            length = step.norm(dim=1, keepdim=True)
-            noise = torch.randn(step.shape, generator=dice).to(x)
-            others = (length * F.normalize(way, dim=-1) for way in (means[wanted], noise))
-            moved = (x + change for change in (step, *others))
-            shares.append([(head(y).argmax(1) == wanted).double().mean() for y in moved])
-            lengths.append(length.mean())
-        found = 100 * torch.tensor(shares).mean(0)
-        rows[many] = dict(zip(ways, found.tolist(), strict=True))
-        rows[many]["length of the step"] = torch.stack(lengths).mean().item()
-    return rows
+    best = maps[..., :1].argmax(3, keepdim=True).expand(-1, -1, -1, -1, maps.shape[-1])
+    shown, side = maps.gather(3, best)[:, :, :, 0], 56  # (A, R, kinds, quantities), pixels
+
+    def draw(kind, quantity):
+        values = shown[:, :, kind, quantity]
+        page = Image.new("RGB", (side * (len(ratios) + 1), side * (len(active) + 1)), "white")
+        pen = ImageDraw.Draw(page)
+        for row, column in np.ndindex(len(active) + 1, len(ratios) + 1):
+            x, y, ink = side * column, side * row, "black"
+            text = f"{ratios[column - 1]}:1" if column else f"{active[row - 1]} active" * (row > 0)
+            if row and column:
+                value = values[row - 1, column - 1].item()
+                colour = tuple(round(255 - value / 100 * (255 - c)) for c in (0, 70, 140))
+                pen.rectangle((x, y, x + side - 3, y + side - 3), colour)
+                ink, text = "white" if value > 50 else "black", f"{value:.0f}"
+            pen.text((x + side / 2, y + side / 2), text, ink, FONT, anchor="mm")
+        return np.array(page), f"{RECOVERY[quantity]}: {values.mean():.0f} on the mean"
+
+    measured = {name: place for place, name in enumerate(RECOVERY) if "%" in name}
+    kinds = Choice("constraint", {name: place for place, name in enumerate(kinds)})
+    controls = {"kind": kinds, "quantity": Choice("shown", measured, menu=True)}
+    text = "Features found: features to dimensions across, features in a sum downwards."
+    return Panel(draw, controls, text=text, height=side * (len(active) + 1))
 
 
 def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor) -> Panel:
@@ -259,18 +252,13 @@ def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor)
     """
     clean, kept = to_float(images), {}  # {name: (strength, its two rows)}: a move changes one
 
-    def rows_of(name, strength):
-        with torch.random.fork_rng([clean.device] if clean.is_cuda else []):
-            torch.manual_seed(0)  # the same noise at every strength: only the slider moves
-            corrupted = corruptions[name](clean, strength)
-        return corrupted, denoisers[name](corrupted)
-
     @torch.no_grad()
     def draw(**strengths):
         rows, words = [clean], []
         for name, strength in strengths.items():
             if kept.get(name, (None,))[0] != strength:
-                kept[name] = strength, rows_of(name, strength)
+                noisy = seeded(corruptions[name], clean, strength)  # only the slider moves
+                kept[name] = strength, (noisy, denoisers[name](noisy))
             rows += kept[name][1]
             error = (rows[-1].clamp(0, 1) - clean).square().mean()
             words.append(f"{name}: {-10 * error.log10():.1f} dB")
@@ -286,26 +274,26 @@ def score_field(
     learned: Callable, exact: Callable, points: torch.Tensor, sigmas: tuple[float, float],
     reach: float = 1.5,
 ) -> Panel:  # fmt: skip
-    """A slider over σ: a denoiser's correction r(x) - x beside σ² ∇ log p_σ(x), round points (K, 2).
+    """A slider over σ: a denoiser's correction r(x) - x over σ² ∇ log p_σ(x), round points (K, 2).
 
-    learned, exact: (places (P, 2), σ) -> arrows (P, 2). They are drawn where `points` with noise of σ
-    are dense, at places of a grid that lie within 2σ of a point.
+    learned, exact: (places (P, 2), σ) -> arrows (P, 2), thin on thick. They are drawn where `points`
+    with noise of σ are dense, at places of a grid that lie within 2σ of a point.
     """
-    across = torch.linspace(-reach, reach, 22, device=points.device)
-    grid = torch.cartesian_prod(across, across)  # (484, 2)
+    across = torch.linspace(-reach, reach, 14, device=points.device)
+    grid = torch.cartesian_prod(across, across)  # (196, 2)
     away = torch.cdist(grid, points).amin(1)
 
     @torch.no_grad()
     def draw(sigma):
         places = grid[away < 2 * sigma + 0.1]
-        fields = [field(places, sigma) for field in (learned, exact)]
+        fields = [field(places, sigma) for field in (exact, learned)]
         cosine = torch.cosine_similarity(*fields, dim=1).mean()
-        pictures = [arrow_picture(places, field, points, reach) for field in fields]
-        return np.concatenate(pictures, 1), f"left learned, right exact: mean cosine {cosine:.3f}"
+        text = f"exact orange, learned blue: mean cosine {cosine:.3f}"
+        return arrow_picture(places, fields, points, reach), text
 
     controls = {"sigma": Slider("σ", *sigmas, (sigmas[0] * sigmas[1]) ** 0.5)}
-    text = "A slider over the noise: the learned and the exact field of arrows."
-    return Panel(draw, controls, text=text, height=300)
+    text = "A slider over the noise: the exact field of arrows, the learned one over it."
+    return Panel(draw, controls, text=text, height=400)
 
 
 def feature_clamp(
@@ -360,19 +348,22 @@ def logit_bars(logits: np.ndarray) -> np.ndarray:
 
 
 def arrow_picture(
-    starts: torch.Tensor, steps: torch.Tensor, points: torch.Tensor, reach: float, side: int = 300
+    starts: torch.Tensor, fields: Sequence, points: torch.Tensor, reach: float, side: int = 400
 ) -> np.ndarray:
-    """Arrows (P, 2) from places (P, 2) on white, with points (K, 2) as dots: (side, side, 3) uint8.
+    """Two fields of arrows (P, 2) from places (P, 2) on white, with points (K, 2): (side, side, 3) uint8.
 
-    The square reaches from -reach to reach on both axes, axis 2 upwards; an arrow ends in a dot.
+    The square reaches from -reach to reach on both axes, axis 2 upwards; an arrow ends in a dot. The
+    first field is drawn thick, the second thin upon it.
     """
     page = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(page)
     flip = torch.tensor([1.0, -1.0])
     place = lambda x: ((x.cpu() * flip / reach + 1) * (side - 1) / 2).tolist()
     for x, y in place(points):
-        pen.ellipse((x - 2, y - 2, x + 2, y + 2), COLOURS[1])
-    for start, end in zip(place(starts), place(starts + steps), strict=True):
-        pen.line((*start, *end), COLOURS[0])
-        pen.ellipse((end[0] - 2, end[1] - 2, end[0] + 2, end[1] + 2), COLOURS[0])
+        pen.ellipse((x - 1, y - 1, x + 1, y + 1), "#999999")
+    for field, colour, width in zip(fields, (COLOURS[1], COLOURS[0]), (5, 1), strict=True):
+        for start, end in zip(place(starts), place(starts + field), strict=True):
+            pen.line((*start, *end), colour, width)
+            dot = width / 2 + 1.5
+            pen.ellipse((end[0] - dot, end[1] - dot, end[0] + dot, end[1] + dot), colour)
     return np.array(page)
