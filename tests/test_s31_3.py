@@ -258,6 +258,131 @@ def test_codes_are_standardised_axis_by_axis_unless_the_model_has_a_prior():
     assert torch.allclose(prior.std(0), torch.ones(2), atol=0.1)
 
 
+def a_wall(sizes=(2, 8)):
+    keys = [(name, k) for name in ("plain", "VAE") for k in sizes]
+    pixels = torch.arange(42).view(42, 1, 1, 1).expand(42, 1, 4, 4).byte()
+    scores = lambda n: torch.tensor([[100.0 * n + i, 0.5, 0.25] for i in range(4)])
+    return {key: {"pixels": pixels, "scores": scores(n)} for n, key in enumerate(keys)}
+
+
+def test_a_latent_wall_scores_all_samples_and_what_lies_half_way():
+    seen = []
+
+    def scores(images):
+        seen.append(images)
+        return {"a": float(len(seen)), "b": 0.0, "c": 0.0}
+
+    codes = blob() / 100  # pictures in [0, 1] are asked for, and twelve of many are kept
+    ends = [codes[:7], codes[7:14], codes[14:21], codes[21:28]]
+    found = s31_3.latent_wall(code, picture, picture(codes), scores, False, *ends)
+    assert found["pixels"].shape == (42, 1, 1, 2) and found["pixels"].dtype == torch.uint8
+    assert found["scores"][:, 0].tolist() == [1, 2, 3, 4]
+    assert [len(images) for images in seen] == [2000, 2000, 7, 7]
+    full = s31_3.gaussians(codes, standard=False)[1]
+    assert torch.allclose(seen[1], picture(full))
+    assert torch.allclose(seen[3], picture((ends[2] + ends[3]) / 2))
+    first, middle, last = found["pixels"][[33, 37, 41]].view(3, 2) / 255
+    for shown, wanted in ((first, ends[2][4]), (last, ends[3][4])):
+        assert torch.allclose(shown, wanted.clamp(0, 1), atol=0.01)
+    assert torch.allclose(middle, seen[3].view(-1, 2)[4].clamp(0, 1), atol=0.01)
+
+
+def test_a_wall_of_samples_has_each_source_in_its_row_and_real_digits_last(figures):
+    reference = {"Fréchet distance": 9.0, "density": 1.0, "coverage": 0.9}
+    digits = torch.full((24, 1, 4, 4), 200, dtype=torch.uint8)
+    s31_3.sample_wall(a_wall(), {2: 4, 8: 20}, digits, reference)
+    axes = np.array(figures[0].axes).reshape(5, 2)
+    assert [axis.get_title() for axis in axes[0]] == [
+        "2 dimensions, 4 epochs",
+        "8 dimensions, 20 epochs",
+    ]
+    assert axes[0, 1].get_xlabel() == "100, 0.50, 0.25"  # plain, 8 dimensions, diagonal
+    assert axes[3, 0].get_xlabel() == "201, 0.50, 0.25"  # VAE, 2 dimensions, full
+    assert axes[4, 0].get_xlabel() == axes[4, 1].get_xlabel() == "9, 1.00, 0.90"
+    shown = [np.asarray(axis.images[0].get_array()) for axis in axes[:, 0]]
+    assert [image[0, 0] for image in shown] == [0, 12, 0, 12, 200]
+    assert shown[0].shape == (2 * 5 - 1, 6 * 5 - 1)
+
+
+def test_a_wall_of_lines_has_the_plain_model_above_and_a_number_at_each_middle(figures):
+    s31_3.line_wall(a_wall(), "title")
+    axes = figures[0].axes
+    assert [axis.get_ylabel() for axis in axes] == ["2, plain", "2, VAE", "8, plain", "8, VAE"]
+    words = [text.get_text() for text in axes[3].get_xticklabels()]
+    assert words == [*[""] * 4, "302", *[""] * 9, "303", *[""] * 4]
+    assert np.asarray(axes[0].images[0].get_array())[0, 0] == 24
+
+
+def test_scores_in_words_have_the_range_of_the_seeds():
+    many = torch.tensor([1.0, 2.0, 6.0])
+    assert s31_3.in_words(205.2, 0.74, 0.66) == "205, 0.74, 0.66"
+    assert s31_3.in_words(100 * many, many / 10, many / 100) == "300 (100 to 600), 0.30, 0.03"
+    assert s31_3.with_error(torch.tensor([1.0, 3.0, 1.0, 3.0])) == "2.00 ± 0.58"
+    found = {
+        (name, k): torch.arange(24.0).view(2, 3, 4) for name in ("plain", "VAE") for k in (2, 8)
+    }
+    table = s31_3.holes_table(found, "head")
+    assert list(table.columns) == ["2 dim.", "8 dim."] and len(table) == 6
+    assert table.loc["VAE, full", "8 dim."] == "10 (4 to 16), 11.00, 12.00"
+    assert table.loc["plain, own codes", "2 dim."].startswith("14 (8 to 20)")
+
+
+def test_noise_takes_eight_bits_and_a_constant_none():
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (400, 1, 28, 28), generator=draw).byte()
+    found = s31_3.stored_bits(noise, noise)
+    assert all(v == pytest.approx(8, abs=0.1) for k, v in found.items() if k[0] in "WL")
+    other = torch.randint(0, 256, (20000, 1, 4, 4), generator=draw).byte()
+    assert s31_3.stored_bits(other, other[:100])["histogram"] == pytest.approx(8, abs=0.05)
+    flat = torch.zeros(400, 1, 28, 28).byte()
+    assert all(value < 0.5 for value in s31_3.stored_bits(flat, flat).values())
+    far = 255 - flat  # levels that the training images never have cost, and are possible
+    assert 8 < s31_3.stored_bits(flat, far)["histogram"] < 20
+
+
+@pytest.mark.parametrize(
+    "name, spread", [("unit", 1.0), ("logistic", math.pi / 3**0.5), ("Bernoulli", 0.0)]
+)
+def test_a_draw_has_the_mean_and_the_spread_of_its_density(name, spread):
+    level = math.log(0.4 / 0.6) if name == "Bernoulli" else 0.4  # a logit, or the place itself
+    decoder = lambda z: torch.full((len(z), 1, 1, 1), level)
+    model = types.SimpleNamespace(log_scale=torch.tensor(0.01).log(), decoder=decoder)
+    BUILT["four"] = {name: model}
+    x = BUILT["drawn"](name, torch.zeros(50_000, 2), torch.Generator().manual_seed(0))
+    assert x.mean().item() == pytest.approx(0.4, abs=0.01)
+    wanted = 0.24**0.5 if name == "Bernoulli" else 0.01 * spread
+    assert x.std().item() == pytest.approx(wanted, rel=0.02)
+    assert set(x.unique().tolist()) == {0.0, 1.0} or name != "Bernoulli"
+    model.decoder = lambda z: torch.full((len(z), 1, 1, 1), -1.0)  # far below black: no speckles
+    x = BUILT["drawn"](name, torch.zeros(1000, 2), torch.Generator().manual_seed(0))
+    assert not x.any() or name == "Bernoulli"
+
+
+def test_what_is_inferred_rises_from_the_encoder_to_the_likelihood(x):
+    class Decoded(Curve):
+        def encoder(self, x):
+            return super().encoder(x) + torch.tensor([0.8, 0.0])  # a mean that is off
+
+    vae = Decoded()
+    found = BUILT["inferred"](5000, vae, x)
+    assert (found["searched"] > found["encoder"] + 0.05).all()
+    assert found["searched"].mean() < found["log p"].mean() + 0.1  # twenty draws of each image
+    assert torch.allclose(found["log p"].double(), integral(vae, x), atol=0.05)
+
+
+def test_a_vae_is_measured_by_sampled_codes_and_its_prior_and_no_other_model_is():
+    def measure(encode, decode, images, scores, standard, *means):
+        return encode(images), standard, means
+
+    BUILT["scores"] = None
+    torch.manual_seed(0)
+    vae, plain, images = BUILT["VAE"](3), BUILT["Plain"](3), torch.rand(5, 1, 28, 28)
+    codes, standard, (mean,) = BUILT["seen_by"](measure, vae, images, images)
+    assert standard and codes.shape == mean.shape == (5, 3) and not torch.allclose(codes, mean)
+    codes, standard, (mean,) = BUILT["seen_by"](measure, plain, images, images)
+    assert not standard and torch.allclose(codes, mean, atol=1e-5)
+
+
 def test_a_posterior_is_shaded_under_the_gaussians_that_stand_for_it(figures):
     def log_joint(z):
         return -((z - torch.tensor([1.0, 0.0])) ** 2).sum(1) / (2 * 0.25)

@@ -82,6 +82,12 @@ def test_a_table_prints_few_digits_and_keeps_words():
     assert "id=" not in shown.to_html()  # two runs give the same HTML
 
 
+def test_an_aim_has_a_column_of_its_own():
+    rows = ("a", "b", "86.8", "≤ 89", "87.1"), ("c", "d", "—", "≤ 82", "83.0")
+    assert list(paper_table(*rows).columns) == ["protocol", "paper", "aim", "here"]
+    assert paper_table(*rows).loc["c", "paper"] == "—"
+
+
 def test_the_paper_table_cuts_no_text_short():
     protocol = "MNIST binarised anew at every epoch from the grey level, K = 5000, " * 3
     shown = paper_table(("-log p", protocol, "86.76", "87.1"))
@@ -259,6 +265,26 @@ def test_a_film_becomes_a_map_and_a_plane_for_each_moment(figures):
     assert panel.values == {"step": 10}  # it opens at the end
     panel.set(step=0)
     assert panel.picture.shape == (12, 32, 3) and (panel.picture[:, 20:] == 0).all()
+
+
+def test_a_film_on_one_scale_has_the_circle_of_two_standard_deviations(figures):
+    codes = torch.tensor([[[0.0, 0.0], [3.0, 3.0]], [[0.0, 0.0], [0.1, 0.1]]])
+    formed = {"codes": codes, "planes": torch.zeros(2, 9, 1, 28, 28)}
+    pictures = maps.film((0, 5), formed, torch.tensor([1, 2]), reach=4)
+    for dots, plane in pictures.values():
+        middle = len(dots) // 2
+        at = round(middle + 2 * middle / 4)  # two units to the right of the middle
+        assert (plane[middle, at - 1 : at + 2] == 255).any() and (plane[middle, middle] == 0).all()
+        assert (dots[middle, at - 1 : at + 2] == 0).all(-1).any()
+        assert (
+            dots[middle - 1 : middle + 2, middle - 1 : middle + 2] != 255
+        ).any()  # the code at 0
+    far, near = (dots for dots, _ in pictures.values())
+    corner = slice(2, 18)  # 3 of 4 units up and to the right lies there, in one of them only
+    assert (far[corner, -18:-2] != 255).any() and (near[corner, -18:-2] == 255).all()
+    maps.film_strip(pictures, (0, 5), under={0: "rate 1"})
+    assert figures[0].axes[2].get_xlabel() == "rate 1"
+    assert "training step 5; rate 2" in panels.film(pictures, under={0: "", 5: "rate 2"}).readout
 
 
 # Panels.

@@ -67,29 +67,35 @@ def dots(axis, codes, labels, ends, title: str, size: float = 2) -> None:
     axis.set(xlim=(left, right), ylim=(low, high), title=title, xlabel="latent axis 1")
 
 
-def film(steps: Sequence[int], formed: dict[str, torch.Tensor], labels) -> dict:
+def film(steps: Sequence[int], formed: dict[str, torch.Tensor], labels, reach: float = 0) -> dict:
     """{step: (map, plane)}, uint8 (S, S, 3) each, of a latent space that forms.
 
     formed: at each step the "codes" (T, N, 2) of images and the "planes" (T, side², C, H, W) that a grid
-    of codes decodes to; each map has the scale of its own moment.
+    of codes decodes to. Each map has the scale of its own moment; with `reach` all have one, from -reach
+    to reach as the planes have, and the circle of two standard deviations of N(0, I) is drawn on both.
     """
     pictures, side = {}, round(formed["planes"].shape[1] ** 0.5)
     for step, code, plane in zip(steps, formed["codes"].float(), formed["planes"], strict=True):
         picture = tile(plane.unflatten(0, (side, side)), gap=0)
         picture = np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture
         ends = code.quantile(0.01, 0), code.quantile(0.99, 0)
-        pictures[step] = map_picture(code, labels, *ends, len(picture), dot=2), picture
+        ends = (-reach, reach) if reach else ends
+        pictures[step] = map_picture(code, labels, *ends, len(picture), dot=2), picture.copy()
+        for page, shade in zip(pictures[step], (0, 255), strict=True) if reach else ():
+            axis = np.linspace(-reach, reach, len(page))
+            page[abs(np.hypot(*np.meshgrid(axis, axis)) - 2) < 1.5 * reach / len(page)] = shade
     return pictures
 
 
-def film_strip(pictures: dict, steps: Sequence[int], title: str = "") -> None:
-    """Some moments of a `film` side by side: the codes above, the decoded plane below."""
+def film_strip(pictures: dict, steps: Sequence[int], title: str = "", under=None) -> None:
+    """Some moments of a `film` side by side: codes above, the decoded plane below; under: {step: text}."""
     figure, axes = plt.subplots(2, len(steps), figsize=(WIDE, 0.7 + 2 * WIDE / len(steps)))
     for (above, below), step in zip(axes.T, steps, strict=True):
         for axis, picture in zip((above, below), pictures[step], strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         above.set_title(f"step {step:,}")
+        below.set_xlabel((under or {}).get(step))
     for axis, name in zip(axes[:, 0], ("codes", "decoded plane"), strict=True):
         axis.set_ylabel(name)
     figure.suptitle(title)

@@ -147,12 +147,16 @@ def frames(pictures: dict, label: str, columns: int = 8, text: str = "") -> Pane
     return Panel(lambda setting: (tiled[setting], ""), {"setting": choice}, text=text, rows=rows)
 
 
-def film(pictures: dict, text: str = "") -> Panel:
-    """A latent space as it forms: {step: (map, plane)} of `maps.film`, the codes beside what decodes."""
+def film(pictures: dict, text: str = "", under=None) -> Panel:
+    """A latent space as it forms: {step: (map, plane)} of `maps.film`, the codes beside what decodes.
+
+    under: {step: text} for the readout.
+    """
 
     def draw(step):
         (codes, plane), gap = pictures[step], np.full((len(pictures[step][0]), 8, 3), 255, np.uint8)
-        return np.concatenate([codes, gap, plane], 1), f"training step {step:,}"
+        said = "; ".join([f"training step {step:,}", *([under[step]] if under else [])])
+        return np.concatenate([codes, gap, plane], 1), said
 
     choice = Choice("training step", {f"{step:,}": step for step in pictures})
     text = text or "A slider over training time: the test codes, and what the plane decodes to."

@@ -53,7 +53,8 @@ def holes_table(found: dict, head: str = ""):
     return table(rows=rows, head=head, digits={titles[0]: 0, "lost": 0, titles[-1]: 0})
 
 
-def paper_table(*rows: tuple[str, str, str, str]):
-    """A DataFrame of (quantity, protocol, the paper's figure, ours)."""
-    frame = pandas().DataFrame(rows, columns=["quantity", "protocol", "paper", "here"])
+def paper_table(*rows: tuple[str, ...]):
+    """A DataFrame of (quantity, protocol, the paper's figure, ours), or with our aim before ours."""
+    titles = ["quantity", "protocol", "paper", *(["aim"] if len(rows[0]) == 5 else []), "here"]
+    frame = pandas().DataFrame(rows, columns=titles)
     return frame.set_index("quantity").rename_axis(None).rename_axis(columns="quantity")
