@@ -41,7 +41,7 @@ def check_kept(attempt):
     if torch.equal(value, 12 * saved > 2 * kl):
         return "You forgot the weight: a nat of KL costs β nats of reconstruction."
     if torch.equal(value, ~wanted):
-        return "The other way round: those are the axes that fall silent."
+        return "The other way round: those are the axes that become inactive."
     if torch.equal(value, 4 * 12 * saved > 2 * kl):
         return "β stands before the KL, not before the reconstruction."
     if not torch.equal(value, wanted):
@@ -106,11 +106,11 @@ def check_axis_rate(attempt):
     if value.shape != wanted.shape:
         return "Return the nats of each axis, (M,)."
     if (value < 0).any():
-        return "No axis holds less than 0 nats: below the threshold it is silent."
+        return "No axis holds less than 0 nats: below the threshold it is inactive."
     if close(value, axis_rate(eigenvalues, 0.25, 1.0)):
-        return "You forgot β: it makes the KL dearer, so the axis dies at less noise."
+        return "You forgot β: it makes the KL dearer, so the axis becomes inactive at less noise."
     if close(value, axis_rate(eigenvalues, 0.25, 1 / 4.0)):
-        return "β the other way round: a larger β silences more axes."
+        return "β the other way round: a larger β leaves fewer axes active."
     if close(value, axis_rate(eigenvalues, 0.5, 4.0)):
         return "`noise` is the variance s² already: do not take its root."
     if close(value, 2 * wanted):

@@ -14,35 +14,52 @@ from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from companion.data import tile
-from companion.metrics import (
-    active_units,
-    gaussian_log_weights,
-    importance_weighted,
-    mutual_information,
-    one_draw_each,
-    traversal,
-)
-from companion.models import gaussian_kl
+from companion.metrics import gaussian_log_weights, one_draw_each, traversal
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.plotting import strip
+from companion.show.pixels import FONT, palette
+from companion.show.plotting import COLOURS, strip
 
-BINS, VOTE, SILENT = 20, 64, 0.05  # of a histogram; images a vote; σ below which an axis has no say
+BINS = 20  # of a histogram
+VOTE, INACTIVE = 64, 0.05  # images a vote; σ below which an axis has no vote
 
 
-def reference_codes(factors: torch.Tensor, seed: int = 1) -> dict[str, torch.Tensor]:
+def reference_codes(factors: torch.Tensor, seed: int = 1, turns: int = 5) -> dict:
     """Codes (N, 2F) whose scores are known, for factors (N, F).
 
-    "oracle": the standardised factors beside as many axes of noise; "rotated": the same, turned by a
-    random orthogonal matrix; "noise": noise alone.
+    "oracle": the standardised factors beside as many axes of noise; "shared": the first two factors on
+    one axis, each value of the pair a place of its own; "noise": noise alone; "rotated 1" and so on:
+    the oracle turned by `turns` random orthogonal matrices.
     """
     draw, known = torch.Generator().manual_seed(seed), factors.cpu().double()
     noise = torch.randn(known.shape, generator=draw).double()
-    oracle = torch.cat([(known - known.mean(0)) / known.std(0), noise], 1)
-    turn = torch.linalg.qr(torch.randn(2 * [oracle.shape[1]], generator=draw).double()).Q
-    other = torch.randn(oracle.shape, generator=draw)
-    return {"oracle": oracle, "rotated": oracle @ turn, "noise": other}
+    pair = known[:, :1] * (known[:, 1].max() + 1) + known[:, 1:2]  # (N, 1)
+    named = {"oracle": known, "shared": torch.cat([pair, known[:, 2:], noise[:, :1].roll(1, 0)], 1)}
+    codes = {name: torch.cat([(c - c.mean(0)) / c.std(0), noise], 1) for name, c in named.items()}
+    codes["noise"] = torch.randn(codes["oracle"].shape, generator=draw)
+    for k in range(turns):
+        codes[f"rotated {k + 1}"] = codes["oracle"] @ random_turn(2 * known.shape[1], draw)
+    return codes
+
+
+def random_turn(size: int, draw: torch.Generator) -> torch.Tensor:
+    """A random orthogonal matrix (size, size), float64."""
+    return torch.linalg.qr(torch.randn(size, size, generator=draw, dtype=torch.float64)).Q
+
+
+def quarter_turn(size: int, seed: int = 0) -> torch.Tensor:
+    """A random orthogonal K (size, size), float64, with K² = -I: it turns every code by 90 degrees.
+
+    cos t I + sin t K then turns every code by t: `size` / 2 planes of random directions at once.
+    ValueError for an odd `size`, which leaves an axis without a partner.
+    """
+    if size % 2:
+        raise ValueError(f"{size} axes: planes of two are turned, so give an even number of axes.")
+    turn = random_turn(size, torch.Generator().manual_seed(seed))
+    pair = torch.tensor([[0.0, -1], [1, 0]], dtype=torch.float64)
+    return turn @ torch.block_diag(*size // 2 * [pair]) @ turn.T
 
 
 def information_shares(
@@ -101,7 +118,7 @@ def factor_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> floa
     """
     codes, factors = as_pairs(codes, factors)
     spread, count = codes.std(0), factors.shape[1]
-    axes = (spread >= SILENT).nonzero()[:, 0]
+    axes = (spread >= INACTIVE).nonzero()[:, 0]
     if not len(axes):
         return 1 / count
     draw, table = torch.Generator().manual_seed(seed), torch.zeros(2, len(axes), count)
@@ -115,30 +132,39 @@ def factor_vae_score(codes, factors, votes: int = 10_000, seed: int = 0) -> floa
     return (table[1].gather(1, named).sum() / table[1].sum()).item()
 
 
-def dci(codes, factors, train: int = 10_000, seed: int = 0, trees: int = 10) -> float:
-    """Disentanglement: how few factors each axis matters for (Eastwood and Williams 2018).
+def dci(codes, factors, train: int = 10_000, seed: int = 0, trees: int = 10) -> tuple:
+    """Disentanglement, completeness, informativeness: two numbers and (F,) (Eastwood and Williams 2018).
 
-    1 less the entropy of an axis's importances over the factors, weighted by its share of all. The
-    importances are those of a random forest for each factor, as in the paper; boosted trees, which
-    the large comparison took, need minutes a model.
+    D, how few factors each axis matters for: 1 less the entropy of an axis's importances over the
+    factors, weighted by its share of all. C, how few axes matter for each factor: the same over the
+    axes. I: each factor's accuracy on up to 5,000 other items. Importances and accuracies are those of
+    a random forest for each factor, as in the paper; boosted trees, which the large comparison took,
+    need minutes a model.
     """
     from sklearn.ensemble import RandomForestClassifier
 
     codes, factors = as_pairs(codes, factors)
-    columns = []
-    for factor in factors[:train].T:
-        leaf = max(1, min(20, len(factor) // 100))  # the fewest items of a leaf
+    train = min(train, 2 * len(codes) // 3)
+    columns, right, test = [], [], slice(train, train + 5000)
+    for factor in factors.T:
+        leaf = max(1, min(20, train // 100))  # the fewest items of a leaf
         forest = RandomForestClassifier(
             trees, max_features=None, min_samples_leaf=leaf, random_state=seed
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "more classes than half the items", of a few items
-            forest.fit(codes[:train].numpy(), factor.numpy())
+            forest.fit(codes[:train].numpy(), factor[:train].numpy())
         columns.append(forest.feature_importances_)
+        right.append(forest.score(codes[test].numpy(), factor[test].numpy()))
     importance = torch.from_numpy(np.stack(columns, 1)) + 1e-12  # (M, F)
-    share = importance / importance.sum(1, keepdim=True)
-    single = 1 + (share * share.log()).sum(1) / np.log(factors.shape[1])
-    return (single * importance.sum(1) / importance.sum()).sum().item()
+
+    def single(share):  # (K, L), each row adding up to 1 -> 1 less its entropy, (K,)
+        return 1 + (share * share.log()).sum(1) / np.log(share.shape[1])
+
+    by_axis = single(importance / importance.sum(1, keepdim=True))
+    by_factor = single(importance.T / importance.sum(0)[:, None])
+    weights = importance.sum(1) / importance.sum()
+    return (by_axis * weights).sum().item(), by_factor.mean().item(), torch.tensor(right)
 
 
 def sap(codes, factors, train: int = 10_000) -> float:
@@ -164,33 +190,36 @@ def sap(codes, factors, train: int = 10_000) -> float:
     return (best[0] - best[1]).mean().item()
 
 
-def scores_of(codes: torch.Tensor, factors: torch.Tensor) -> dict[str, float]:
-    """All five, with as many votes as the papers where the items are enough for them."""
+def scores_of(codes: torch.Tensor, factors: torch.Tensor) -> dict:
+    """All five, with as many votes as the papers where the items are enough for them.
+
+    Of DCI also C, "completeness", and I, "read": the accuracy of each factor, (F,).
+    """
     votes = min(10_000, 10 * len(codes))
+    single, complete, right = dci(codes, factors)
     return {
         "β-VAE": beta_vae_score(codes, factors, votes),
         "FactorVAE": factor_vae_score(codes, factors, votes),
         "MIG": mig(codes[:10_000], factors[:10_000]),
-        "DCI": dci(codes, factors),
+        "DCI": single,
         "SAP": sap(codes, factors),
+        "completeness": complete,
+        "read": right.tolist(),
     }
 
 
-def explained_share(grid: torch.Tensor, draws: int = 2000) -> tuple[float, float, float]:
-    """How much of the variance of scores (settings, seeds) the settings explain: share, 5 %, 95 %.
+def explained_share(grid: torch.Tensor) -> tuple[float, float]:
+    """How much of the variance of scores (settings, seeds) the settings explain: η² and ω².
 
-    The interval comes from drawing each setting's seeds anew.
+    η² is the share in this sample, which noise alone raises; ω² takes off what noise would give
+    (Hays 1963), so that it is 0 or less on the mean where the settings do nothing.
     """
-    grid, generator = grid.double(), torch.Generator().manual_seed(0)
-
-    def share(grid):  # (..., settings, seeds) -> (...)
-        between = grid.mean(-1).var(-1, correction=0)
-        return between / grid.flatten(-2).var(-1, correction=0).clamp(min=1e-12)
-
-    again = torch.randint(grid.shape[1], (draws, *grid.shape), generator=generator)
-    spread = share(grid.expand(draws, -1, -1).gather(2, again))
-    low, high = spread.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
-    return share(grid).item(), low, high
+    grid = grid.double()
+    settings, seeds = grid.shape
+    between = seeds * grid.mean(1).var(correction=0) * settings
+    total = (grid.var(correction=0) * grid.numel()).clamp(min=1e-12)
+    noise = (total - between) / (grid.numel() - settings)  # the mean square within a setting
+    return (between / total).item(), ((between - (settings - 1) * noise) / (total + noise)).item()
 
 
 def as_pairs(codes: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,61 +248,52 @@ def like(factor: torch.Tensor, values: torch.Tensor, draw: torch.Generator) -> t
 
 
 @torch.no_grad()
-def kl_parts(means: torch.Tensor, log_vars: torch.Tensor, seed: int = 0, batch: int = 50) -> dict:
+def kl_parts(means: torch.Tensor, log_vars: torch.Tensor, draws: int = 1000, seed: int = 0) -> dict:
     """The mean KL to N(0, I) in three parts, in nats, under Gaussian posteriors (N, M) of N images.
 
     "mutual information" of image and code, "total correlation" KL(q(z) ‖ Π q(z_j)) of its axes, and
     "dimension-wise KL" Σ KL(q(z_j) ‖ N(0, 1)) (Chen et al. 2018, eq. 2). q(z) is the exact mixture of
-    all N posteriors, one draw of z for each; the parts add up to those draws' KL.
+    all N posteriors, so that no information exceeds log N; z is drawn once from each of the first
+    `draws`. The parts add up to those draws' KL.
     """
     means, log_vars, noise, z = one_draw_each(means, log_vars, seed)
-    own = (
-        -(noise.square() + log_vars) / 2
-    )  # (N, M) log densities, their constant left out throughout
+    means, precisions, scales = means.T.float(), (-log_vars).exp().T.float(), log_vars.T.float()
+    own = -(noise.square() + log_vars).sum(1) / 2  # (N,) log densities, their constant left out
     joint, single = [], []
-    for some in z.split(batch):
-        each = -((some[:, None] - means).square() * (-log_vars).exp() + log_vars) / 2  # (B, N, M)
-        joint.append(each.sum(-1).logsumexp(1))
+    for code in z[:draws].float():
+        each = -((code[:, None] - means).square() * precisions + scales) / 2  # (M, N)
+        joint.append(each.sum(0).logsumexp(0))
         single.append(each.logsumexp(1))
-    joint = torch.cat(joint) - math.log(len(z))  # (N,) log q(z)
-    single = torch.cat(single) - math.log(len(z))  # (N, M) log q(z_j)
+    joint = torch.stack(joint).double() - math.log(len(z))  # (draws,) log q(z)
+    single = torch.stack(single).double() - math.log(len(z))  # (draws, M) log q(z_j)
     parts = {
-        "mutual information": own.sum(1) - joint,
+        "mutual information": own[:draws] - joint,
         "total correlation": joint - single.sum(1),
-        "dimension-wise KL": (single + z.square() / 2).sum(1),
+        "dimension-wise KL": (single + z[:draws].square() / 2).sum(1),
     }
-    return {name: part.mean().item() for name, part in parts.items()}
+    return {name: part.mean() for name, part in parts.items()}
 
 
 @torch.no_grad()
-def code_value(model, x: torch.Tensor, samples: int = 100) -> torch.Tensor:
-    """What a code is worth, in nats an image: (3, B).
+def code_value(model, x: torch.Tensor, counts: tuple = (1, 16, 100)) -> torch.Tensor:
+    """What a code is worth, in nats an image: (len(counts) + 2, B).
 
-    -log p(x) by `samples` importance weights; -log p(x | z) with a code of the image's own; the same
-    with the code of the image beside it, which misleads a decoder that reads its code. model has
-    `posterior(x)`, means and log variances (B, M) each, and `nll(x, z)` (B,).
+    -log p(x) from above by each of `counts` importance weights (one: -ELBO), averaged over as many
+    groups of so many as the draws of the largest count hold; -log p(x | z) with a code of the image's
+    own; the same with the code of the image beside it, which misleads a decoder that reads its code.
+    model has `posterior(x)`, means and log variances (B, M) each, and `nll(x, z)` (B,).
     """
-
-    def log_weights(x, count):
-        return gaussian_log_weights(partial(model.nll, x), *model.posterior(x), count)
-
+    draws = [
+        gaussian_log_weights(partial(model.nll, some), *model.posterior(some), max(counts))
+        for some in x.split(100)
+    ]
+    weights, bounds = torch.cat(draws, 1).double(), []  # (K, B)
+    for count in counts:
+        groups = weights[: len(weights) // count * count].unflatten(0, (-1, count))
+        bounds.append(math.log(count) - groups.logsumexp(1).mean(0))
     mean, log_var = model.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn_like(mean)
-    log_p = importance_weighted(log_weights, x, samples).to(z)
-    return torch.stack([-log_p, model.nll(x, z), model.nll(x, z.roll(1, 0))])
-
-
-@torch.no_grad()
-def latent_use(means: torch.Tensor, log_vars: torch.Tensor) -> dict[str, float]:
-    """What Gaussian posteriors (N, M) hold: "KL, nats", "mutual information, nats", "active units".
-
-    Over N images, N of 2,000 or more: the mutual information cannot exceed log N.
-    """
-    return {
-        "KL, nats": gaussian_kl(means, log_vars).mean().item(),
-        "mutual information, nats": mutual_information(means, log_vars),
-        "active units": active_units(means),
-    }
+    return torch.stack([*bounds, model.nll(x, z), model.nll(x, z.roll(1, 0))])
 
 
 @torch.no_grad()
@@ -344,3 +364,39 @@ def family_traversals(models: dict, label: str, steps: int = 9) -> Panel:
         "rank": Slider("axis, by its KL", 1, count, 1, step=1),
     }
     return Panel(draw, controls, text=f"A slider over {label}, and one over the latent axes.")
+
+
+def heat_map(shares: torch.Tensor, rows: list[str], columns: list[str]) -> Image.Image:
+    """Shares (M, F) from 0 to 1 as a grid of shades with their % in it, rows and columns named."""
+    left, wide, high = 128, 80, 22  # pixels
+    page = Image.new("RGB", (left + wide * len(columns), high * (len(rows) + 1)), "white")
+    pen, blue = ImageDraw.Draw(page), palette(COLOURS)[0]
+    for k, name in enumerate(columns):
+        pen.text((left + (k + 0.5) * wide, high / 2), name, "black", FONT, anchor="mm")
+    for j, name in enumerate(rows):
+        top = high * (j + 1)
+        pen.text((left - 6, top + high / 2), name, "black", FONT, anchor="rm")
+        for k, share in enumerate(shares[j].clamp(0, 1).tolist()):
+            shade = tuple(np.round(255 - share * (255.0 - blue)).astype(int).tolist())
+            pen.rectangle((left + k * wide, top, left + (k + 1) * wide - 3, top + high - 3), shade)
+            ink, at = "white" if share > 0.5 else "black", (left + (k + 0.5) * wide, top + high / 2)
+            pen.text(at, f"{100 * share:.0f}", ink, FONT, anchor="mm")
+    return page
+
+
+def axis_maps(found: dict, label: str, columns: list[str]) -> Panel:
+    """A slider over codes: what each axis of a code knows of each factor.
+
+    found: {setting: (shares (M, F) from 0 to 1, a name for each axis, words of the readout)}.
+    ValueError for a code of one axis, which has no other to differ from or to be turned to.
+    """
+    if min(len(shares) for shares, *_ in found.values()) < 2:
+        raise ValueError("a code of one axis cannot be turned or compared: give two axes or more.")
+
+    def draw(setting):
+        shares, rows, words = found[setting]
+        return np.array(heat_map(shares, rows, columns)), words
+
+    control = {"setting": Choice(label, {str(setting): setting for setting in found})}
+    text = f"A slider over {label}: what each axis knows of each factor, in % of its entropy."
+    return Panel(draw, control, text=text)
