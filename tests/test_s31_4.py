@@ -434,26 +434,28 @@ def levels_of(z):
 
 def test_a_map_is_darker_where_an_axis_knows_more():
     shares = torch.tensor([[0.0, 1.0], [0.3, 0.6]])
-    picture = np.array(s31_4.heat_map(shares, ["axis 1", "axis 2"], ["size", "x"]))
+    picture = s31_4.heat_map(shares, ["axis 1", "axis 2"], ["size", "x"])
+    assert picture.mode == "RGBA"  # for which Jupyter writes no JPEG
+    picture = np.array(picture.convert("RGB"))
     assert picture.dtype == np.uint8 and picture.shape == (66, 288, 3)
     corners = picture[[25, 25, 47, 47], [130, 210, 130, 210], 0]  # no ink of the numbers there
     assert corners.tolist() == [255, 0, 178, 102]
     other = shares + torch.tensor([[0, 0], [0.01, 0]])
-    again = np.array(s31_4.heat_map(other, ["a", "b"], ["c", "d"]))
+    again = np.array(s31_4.heat_map(other, ["a", "b"], ["c", "d"]).convert("RGB"))
     assert not np.array_equal(again[44:, 128:208], picture[44:, 128:208])  # 31 for 30
 
 
 def test_the_slider_over_codes_shows_the_map_of_each_and_refuses_one_axis():
     eye, axes = torch.eye(3), ["axis 1", "axis 2", "axis 3"]
     found = {0: (eye, axes, "MIG 1.00"), 90: (eye.flip(0), axes, "MIG 0.10")}
-    panel = s31_4.axis_maps(found, "turned by, degrees", ["a", "b", "c"])
+    panel = s31_4.axis_maps(found, "degrees turned", ["a", "b", "c"])
     assert panel.readout == "MIG 1.00"
     before = panel.picture
     panel.set(setting=90)
     assert panel.readout == "MIG 0.10" and not np.array_equal(before, panel.picture)
-    assert "turned by, degrees 90" in panel.alt()
+    assert "degrees turned 90" in panel.alt()
     with pytest.raises(ValueError, match="a code of one axis cannot be turned"):
-        s31_4.axis_maps({0: (eye[:1], axes[:1], "")}, "turned by, degrees", ["a", "b", "c"])
+        s31_4.axis_maps({0: (eye[:1], axes[:1], "")}, "degrees turned", ["a", "b", "c"])
 
 
 def test_turning_a_code_costs_a_diagonal_covariance_alone(monkeypatch):

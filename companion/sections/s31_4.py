@@ -379,9 +379,9 @@ def heat_map(shares: torch.Tensor, rows: list[str], columns: list[str]) -> Image
         for k, share in enumerate(shares[j].clamp(0, 1).tolist()):
             shade = tuple(np.round(255 - share * (255.0 - blue)).astype(int).tolist())
             pen.rectangle((left + k * wide, top, left + (k + 1) * wide - 3, top + high - 3), shade)
-            ink, at = "white" if share > 0.5 else "black", (left + (k + 0.5) * wide, top + high / 2)
+            ink, at = "white" if share > 0.7 else "black", (left + (k + 0.5) * wide, top + high / 2)
             pen.text(at, f"{100 * share:.0f}", ink, FONT, anchor="mm")
-    return page
+    return page.convert("RGBA")  # shown as PNG alone
 
 
 def axis_maps(found: dict, label: str, columns: list[str]) -> Panel:
@@ -395,7 +395,7 @@ def axis_maps(found: dict, label: str, columns: list[str]) -> Panel:
 
     def draw(setting):
         shares, rows, words = found[setting]
-        return np.array(heat_map(shares, rows, columns)), words
+        return np.array(heat_map(shares, rows, columns).convert("RGB")), words
 
     control = {"setting": Choice(label, {str(setting): setting for setting in found})}
     text = f"A slider over {label}: what each axis knows of each factor, in % of its entropy."
