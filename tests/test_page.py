@@ -105,7 +105,6 @@ panels.frames({k: {"image": images, "moved": images.roll(k, 3)} for k in range(5
 --
 towards = lambda x, sigma: -sigma * x
 s31_2.score_field(towards, towards, torch.randn(50, 2) / 3, (0.1, 1))
-s31_2.recovery_map(100 * torch.rand(4, 4, 3, 2, 5), ("TopK", "L1", "JumpReLU"), (1, 2, 4, 8), (1, 2, 4, 8))
 --
 s31_2.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
 """
