@@ -1,5 +1,5 @@
 # make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
-.PHONY: lab test quick run pages bench library clean
+.PHONY: lab test quick run pages bench library assignment grade clean
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
@@ -35,6 +35,18 @@ bench: $(BIN)/ready
 library: $(BIN)/ready
 	@UV=$$(command -v uv || echo $(BIN)/uv); \
 	  $$UV pip install --quiet --python $(BIN)/python --editable '.[browser,library]'
+
+# For a class: the exercises of one notebook as an assignment, and what students handed in, graded.
+$(BIN)/classroom: $(BIN)/ready
+	@UV=$$(command -v uv || echo $(BIN)/uv); \
+	  $$UV pip install --quiet --python $(BIN)/python --editable '.[browser,classroom]'
+	@touch $@
+
+assignment: $(BIN)/classroom
+	@$(BIN)/python -m companion.classroom assignment $(NOTEBOOK) --seed $(or $(SEED),0) $(if $(WHOLE),--whole)
+
+grade: $(BIN)/classroom
+	@$(BIN)/python -m companion.classroom grade $(NOTEBOOK) "$(FOLDER)" --seed $(or $(SEED),0)
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/trained

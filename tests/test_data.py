@@ -362,7 +362,9 @@ def test_superposed_features_are_five_on_average_and_the_same_for_every_seed():
     assert torch.cosine_similarity(sums.mean(0), mean, dim=0) > 0.9
     # E |sum|² is about E Σ strength²: five features of mean square 1/3
     assert sums.square().sum(1).mean().item() == pytest.approx(5 / 3, rel=0.1)
-    assert torch.allclose(strength @ truth, sums) and 4.9 < (strength > 0).sum(1).float().mean() < 5.1
+    assert (
+        torch.allclose(strength @ truth, sums) and 4.9 < (strength > 0).sum(1).float().mean() < 5.1
+    )
     _, _, even = data.superposed(4000, seed=1, features=64, dimensions=8, active=16, decay=1)
     assert (even > 0).float().mean(0).sub(0.25).abs().max() < 0.04  # each as often as any other
 

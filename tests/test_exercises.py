@@ -2,259 +2,88 @@ import ast
 import copy
 import inspect
 import json
-import math
+import sys
 import textwrap
+import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import mutants
 import pytest
 import torch
+from submissions import RIGHT, WRONG, exits, loops
 
-from companion.exercises import EXERCISES, check, s31_1, s31_2, s31_3, s31_4, s31_5, s31_6, solution
+from companion import exercises
+from companion.exercises import EXERCISES, check, judge, machinery, solution
 
-SECTIONS = (s31_1, s31_2, s31_3, s31_4, s31_5, s31_6)
+SECTIONS = [getattr(exercises, f"s31_{section}") for section in range(1, 7)]
 solved = SimpleNamespace(**{name: value for part in SECTIONS for name, value in vars(part).items()})
 
 
-def kl_to_standard(mean, var):
-    return (mean**2 + var - math.log(var) - 1) / 2
+@pytest.mark.parametrize("number", EXERCISES)
+def test_every_wrong_answer_gets_its_hint_and_every_right_one_is_called_correct(number):
+    exercise = EXERCISES[number]
+    assert len(WRONG[number]) >= 4 and len(RIGHT[number]) >= 3
+    for words, wrong in WRONG[number].items():
+        points, verdict, hint = judge(exercise, wrong)
+        assert (points, verdict) == (0, "not yet")
+        assert hint == exercise.general if words == "?" else words in hint, (words, hint)
+    for right in (exercise.solve, *RIGHT[number]):
+        assert judge(exercise, right) == (1, "correct", "")
 
 
-WRONG = {
-    "31.4.1": {
-        "Return one number": lambda s: s.amax(0),
-        "factors of one axis": lambda s: solved.gap_of(s.T),
-        "best axis alone": lambda s: s.amax(0).mean(),
-        "worst axis": lambda s: (s.amax(0) - s.amin(0)).mean(),
-        "summed over": lambda s: 5 * solved.gap_of(s),
-        "Sort each": lambda s: s.mean(),
-    },
-    "31.4.2": {
-        "one truth value": lambda saved, kl, beta: (saved > beta * kl).float(),
-        "forgot the weight": lambda saved, kl, beta: saved > kl,
-        "other way round": lambda saved, kl, beta: saved <= beta * kl,
-        "not before the reconstruction": lambda saved, kl, beta: beta * saved > kl,
-        "is worth it": lambda saved, kl, beta: saved > 2 * beta * kl,
-    },
-    "31.4.3": {
-        "Return one number": lambda c: c.diagonal(),
-        "½ is missing": lambda c: c.diagonal().log().sum() - torch.logdet(c),
-        "never negative": lambda c: -solved.gaussian_total_correlation(c),
-        "own variances": lambda c: -torch.logdet(c) / 2,
-        "entropies less": lambda c: c.sum(),
-    },
-    "31.4.4": {
-        "½ is missing": lambda a, b, t: 2 * solved.turned_total_correlation(a, b, t),
-        "independent still": lambda a, b, t: solved.turned_total_correlation(a, b + 1, t),
-        "angle itself": lambda a, b, t: solved.turned_total_correlation(a, b, t / 2),
-        "do not square": lambda a, b, t: solved.turned_total_correlation(a**2, b**2, t),
-        "½ log of": lambda a, b, t: 0.0,
-    },
-    "31.4.5": {
-        "nats of each axis": lambda e, n, b: solved.axis_rate(e, n, b).sum(),
-        "less than 0": lambda e, n, b: (e / (b * n)).log() / 2,
-        "forgot β": lambda e, n, b: solved.axis_rate(e, n, 1.0),
-        "other way round": lambda e, n, b: solved.axis_rate(e, n, 1 / b),
-        "its root": lambda e, n, b: solved.axis_rate(e, n**0.5, b),
-        "½ is missing": lambda e, n, b: 2 * solved.axis_rate(e, n, b),
-        "Divide the ELBO's": lambda e, n, b: e / (b * n),
-    },
-    "31.5.1": {
-        "exactly is enough": lambda c, share: min(k for k, v in c.items() if v < share * c[0]),
-        "fewest levels": lambda c, share: max(k for k, v in c.items() if v <= share * c[0]),
-        "the key, not": lambda c, share: max(v for v in c.values() if v <= share * c[0]),
-        "fall short": lambda c, share: solved.levels_needed(c, share) - 1,
-        "take the smallest": lambda c, share: 7,
-    },
-    "31.5.2": {
-        "one number": lambda m, v, n, w: torch.zeros(2),
-        "merge it with the prior": lambda m, v, n, w: kl_to_standard(m, v),
-        "Variances do not add": lambda m, v, n, w: kl_to_standard(2.4, v + w),
-        "do not count alike": lambda m, v, n, w: kl_to_standard((m + n) / 2, 0.2),
-        "not by variances": lambda m, v, n, w: kl_to_standard((v * m + w * n) / (v + w), 0.2),
-        "precision of the product": lambda m, v, n, w: kl_to_standard(2.4, 1 / v + 1 / w),
-        "forgot the half": lambda *numbers: 2 * solved.merged_kl(*numbers),
-        "from q to p": lambda m, v, n, w: (2.4**2 / 0.2 + 5 - math.log(5) - 1) / 2,
-        "Merge by precisions": lambda *numbers: 0.0,
-    },
-    "31.5.3": {
-        "byte has eight": lambda b, c, s: b * c * s**2,
-        "side × side": lambda b, c, s: b * c * s / 8,
-        "every channel": lambda b, c, s: b * s**2 / 8,
-        "no logarithm": lambda b, c, s: b * c * s**2 / 8 / math.log(2),
-        "over eight": lambda b, c, s: 0.0,
-    },
-    "31.5.4": {
-        "One number for each": lambda r, kl, o, k: (o - r).mean(),
-        "The sign": lambda r, kl, o, k: -solved.level_ratio(r, kl, o, k),
-        "pays the KLs of the lower": lambda r, kl, o, k: o - r,
-        "they cancel": lambda r, kl, o, k: o - r - kl.sum(0),
-        "A KL is a cost": lambda r, kl, o, k: o - r + kl[k:].sum(0),
-        "off by one": lambda r, kl, o, k: solved.level_ratio(r, kl, o, k + 1),
-        "Write both": lambda r, kl, o, k: r + o,
-    },
-    "31.6.1": {
-        "Round down": lambda bits, side: 2 ** (bits / side**2),
-        "bits of one token": lambda bits, side: bits // side**2,
-        "Do not round the bits": lambda bits, side: 2 ** (bits // side**2),
-        "side × side": lambda bits, side: 2.0 ** (bits / side) // 1,
-        "not of e": lambda bits, side: math.floor(math.exp(bits / side**2)),
-        "Divide the bits": lambda bits, side: 1.0,
-    },
-    "31.6.2": {
-        "(K, D)": lambda v, t, c: v.mean(0),
-        "has no mean": lambda v, t, c: torch.stack([v[t == k].mean(0) for k in range(len(c))]),
-        "does not go to zero": lambda v, t, c: solved.means_of_choosers(v, t, 0 * c),
-        "are sums": lambda v, t, c: torch.cat([torch.stack([v[t == k].sum(0) for k in range(5)]), c[5:]]),
-        "stays where it is": lambda v, t, c: solved.means_of_choosers(v, t, c + 1),
-        "For each code": lambda v, t, c: c,
-    },
-    "31.6.3": {
-        "one number": lambda t, k: t.flatten().bincount(minlength=k),
-        "add nothing": lambda t, k: (-(q := t.flatten().bincount(minlength=k) / t.numel()) * q.log()).sum().exp(),
-        "in nats": lambda t, k: solved.perplexity(t, k).log(),
-        "in bits": lambda t, k: solved.perplexity(t, k).log2(),
-        "sign": lambda t, k: 1 / solved.perplexity(t, k),
-        "that occur": lambda t, k: (t.flatten().bincount(minlength=k) > 0).sum(),
-        "exp of the entropy": lambda t, k: torch.tensor(3.0),
-    },
-    "31.6.4": {
-        "shape of z": lambda z, e, u, b: u.sum(),
-        "commitment pulls too": lambda z, e, u, b: u,
-        "factor 2": lambda z, e, u, b: u + b * (z - e),
-        "The sign": lambda z, e, u, b: u - 2 * b * (z - e),
-        "forgot β": lambda z, e, u, b: u + 2 * (z - e),
-        "holds z fixed": lambda z, e, u, b: u + 2 * (1 + b) * (z - e),
-        "What arrives": lambda z, e, u, b: z,
-    },
-    "31.6.5": {
-        "is a square": lambda k, a, b, d: k * (a / b) ** d,
-        "upside down": lambda k, a, b, d: k * (a / b) ** (2 / d),
-        "in the plane only": lambda k, a, b, d: k * a / b,
-        "other way round": lambda k, a, b, d: k * (b / a) ** (d / 2),
-        "K cells share": lambda k, a, b, d: 1.0,
-    },
-    "31.1.1": {
-        "Return one factor": lambda: (1.0, 0.01),
-        "divided by 10": lambda: 1.0,
-        "the error is squared": lambda: 0.1,
-        "before the division": lambda: 100.0,
-        "in proportion": lambda: 0.5,
-    },
-    "31.1.2": {
-        "Return one number": lambda: [6.5],
-        "the best plane": lambda: 3,
-        "variance kept": lambda: 9.5,
-        "whole": lambda: 1,
-        "has length 1": lambda: 6,
-        "total variance": lambda: 16,
-        "The error is tr C": lambda: 7,
-    },
-    "31.1.3": {
-        "exchanged": lambda a, b, n: torch.stack([torch.linspace(x, y, n) for x, y in zip(a, b, strict=True)]),
-        "include both ends": lambda a, b, n: solved.interpolation(a, b, n)[:-1],
-        "from b to a": lambda a, b, n: solved.interpolation(b, a, n),
-        "first code is not a": lambda a, b, n: solved.interpolation(a, b, n + 1)[1:],
-        "last code is not b": lambda a, b, n: solved.interpolation(a, b, n + 1)[:-1],
-        "not equal": lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] ** 2 * (b - a),
-    },
-    "31.1.4": {
-        "mean is not": lambda z, n: solved.gaussian_samples(z - z.mean(0), n),
-        "multiplied by the covariance": lambda z, n: z.mean(0) + torch.randn(n, 2) @ z.T.cov(),
-        "transposed": lambda z, n: z.mean(0) + torch.randn(n, 2) @ torch.linalg.cholesky(z.T.cov()),
-        "correlation between": lambda z, n: z.mean(0) + z.std(0) * torch.randn(n, 2),
-        "shape": lambda z, n: z.mean(0),
-        "covariance of the samples": lambda z, n: z.mean(0) + 3 * torch.randn(n, 2),
-    },
-    "31.1.5": {
-        "reshape alone": lambda x: x.reshape(2, 12, 2, 3),
-        "come before the channel": lambda x: torch.nn.functional.pixel_unshuffle(x, 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2),
-        "exchanged": lambda x: torch.nn.functional.pixel_unshuffle(x, 2)[:, [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11]],
-        "The shape is": lambda x: x,
-        "wrong order": lambda x: torch.nn.functional.pixel_unshuffle(x, 2).flip(1),
-    },
-    "31.2.1": {
-        "Return one number": lambda: [0.5],
-        "variance of the data": lambda: 1.0,
-        "noisy points: by what": lambda: 2.0,
-        "factor is squared": lambda: 0.25,
-        "square it": lambda: 0.5**0.5,
-        "infinite noise": lambda: 0.0,
-        "has the variance": lambda: 0.8,
-    },
-    "31.2.2": {
-        "Return one number": lambda: [2.5],
-        "without a penalty": lambda: 3.0,
-        "shared between two": lambda: 2.0,
-        "sign of the penalty": lambda: 3.5,
-        "not a factor": lambda: 1.5,
-        "derivative of": lambda: 0.0,
-    },
-    "31.2.3": {
-        "k of each row": lambda u, k: torch.where(u >= u.topk(k, 1).values[:, -1:], u.relu(), 0.0),
-        "k for each item": lambda u, k: u.relu() * (u >= u.flatten().topk(k).values[-1]),
-        "absolute value": lambda u, k: u.relu() * (u.abs() >= u.abs().flatten().topk(k * len(u)).values[-1]),
-        "keep the values": lambda u, k: solved.keep_largest_of_batch(u, k) > 0,
-        "Nothing was left out": lambda u, k: u.relu(),
-        "The shape is": lambda u, k: u.flatten().topk(k * len(u)).values,
-        "in their places": lambda u, k: solved.keep_largest_of_batch(-u, k),
-    },
-    "31.2.4": {
-        "averaged over the units": lambda a, t: solved.sparsity_penalty(a, t) / a.shape[1],
-        "exchanged": lambda a, t: (a.mean(0) * (a.mean(0) / t).log() + (1 - a.mean(0)) * ((1 - a.mean(0)) / (1 - t)).log()).sum(),
-        "being off": lambda a, t: (t * (t / a.mean(0)).log()).sum(),
-        "over the batch first": lambda a, t: (t * (t / a).log() + (1 - t) * ((1 - t) / (1 - a)).log()).sum(1).mean(),
-        "in bits": lambda a, t: solved.sparsity_penalty(a, t) / math.log(2),
-        "Return a scalar": lambda a, t: a.mean(0),
-        "Sum over units": lambda a, t: a.mean(),
-    },
-    "31.3.1": {
-        "Return one number": lambda: [0.5],
-        "is halved": lambda: 1.0,
-        "exact at the true posterior only": lambda: 0.0,
-        "a positive number": lambda: -0.5,
-        "fixed sum": lambda: 0.7,
-    },
-    "31.3.2": {
-        "Return one number": lambda: [-1018.0],
-        "there are 784": lambda: solved.distortion_at_best() / 784,
-        "add up to half a nat": lambda: solved.distortion_at_best() - 392,
-        "not one": lambda: solved.distortion_at_best() + 392,
-        "2π of the normal": lambda: 392 * (math.log(0.0044) + 1),
-        "The sign": lambda: -solved.distortion_at_best(),
-        "the ½ is missing": lambda: 784 * (math.log(2 * math.pi * 0.0044) + 0.5),
-        "mean squared error itself": lambda: 100.0,
-    },
-    "31.3.3": {
-        "Return one constant": lambda f, s: f - f.mean(),
-        "mean of f": lambda f, s: f.mean(),
-        "quadratic in it": lambda f, s: (f * s).mean() / s.mean(),
-        "absolute value": lambda f, s: (f * s.abs()).mean() / s.abs().mean(),
-        "Divide by": lambda f, s: (f * s**2).mean(),
-        "derivative": lambda f, s: torch.tensor(0.0),
-    },
-    "31.3.4": {
-        "(B,)": lambda w: w.sum(),
-        "added over the images": lambda w: w.sum(1),
-        "its logarithm": lambda w: solved.effective_samples(w).log(),
-        "Upside down": lambda w: 1 / solved.effective_samples(w),
-        "share of K": lambda w: solved.effective_samples(w) / len(w),
-        "exponentials first": lambda w: w.sum(0) ** 2 / (w**2).sum(0),
-        "over the sum of the squares": lambda w: w.exp().sum(0),
-        "became 0": lambda w: w.exp().sum(0) ** 2 / (w.exp() ** 2).sum(0),
-    },
-}  # fmt: skip
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_mistake_gets_its_own_hint_with_any_constants(number, seed):
+    exercise = EXERCISES[number]
+    exercise = exercise._replace(forbidden=())
+    assert judge(exercise, exercise.solve, seed).points == 1
+    for hint, mistake in exercise.mistakes.items():
+        assert judge(exercise, mistake, seed).hint == hint
+
+
+# Right answers in other words: (s, k·s) is (k, s), codes have no order, the sign of noise tells nothing.
+EQUIVALENT = {
+    "31.1.4": ["sign: def gaussian"],
+    "31.4.2": ["1 and 2 exchanged"],
+    "31.4.4": ["0 and 1 exchanged"],
+    "31.4.5": ["1 and 2 exchanged"],
+    "31.5.2": ["0 and 2 exchanged"],
+    "31.5.3": ["0 and 1 exchanged"],
+    "31.6.2": ["without clamp", "constant"],
+    "31.6.3": ["argument 0 perturbed", "argument 1 ignored", "argument 1 perturbed"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", EXERCISES)
+def test_wrong_versions_made_by_machine_are_refused(number):
+    exercise = EXERCISES[number]
+    cases = list(exercise.cases(torch.Generator().manual_seed(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = [*mutants.of_arguments(exercise.solve, cases), *mutants.of_code(exercise.solve)]
+        passed = [what for what, mutant in made if judge(exercise, mutant).points]
+    assert len(made) >= 3
+    for what in passed:
+        assert any(what.startswith(known) for known in EQUIVALENT.get(number, ())), what
 
 
 @pytest.mark.parametrize("number", EXERCISES)
-def test_the_solution_is_correct_and_every_wrong_step_named(number, capsys):
-    _, solve = EXERCISES[number]
-    check(number, solve)
-    assert capsys.readouterr().out == f"Exercise {number}: correct.\n"
-    for words, wrong in WRONG[number].items():
-        check(number, wrong)
-        out = capsys.readouterr().out
-        assert "not yet." in out and words in out, (words, out)
+def test_every_argument_varies_between_the_cases(number):
+    cases = list(EXERCISES[number].cases(torch.Generator().manual_seed(0)))
+    assert len(cases) >= 2 or cases == [()]
+    for values in zip(*cases, strict=True):
+        assert len({str(value) for value in values}) > 1
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_general_hint_asks_and_a_hint_is_one_line(number):
+    exercise = EXERCISES[number]
+    assert exercise.general.endswith("?")
+    hints = [*exercise.mistakes, *exercise.signs, exercise.form, exercise.general]
+    assert all("\n" not in hint and len(hint) < 130 for hint in hints)
 
 
 @pytest.mark.parametrize("number", EXERCISES)
@@ -263,16 +92,74 @@ def test_a_stub_is_not_attempted_and_a_broken_one_is_named(number, capsys):
         raise NotImplementedError
 
     for stub in (lambda *_: None, lambda *_: ..., not_implemented):
-        check(number, stub)
+        assert check(number, stub) == (0, "not attempted", "")
         assert capsys.readouterr().out == f"Exercise {number}: not attempted yet.\n"
-    check(number, lambda *_: 1 / 0)
+    assert check(number, lambda *_: 1 / 0).verdict == "raised"
     assert "your function raised ZeroDivisionError" in capsys.readouterr().out
+    assert check(number, exits).hint == "your function raised SystemExit: 0"
+    assert check(number, 5).verdict == "raised" and check(number, lambda: [[]]).points == 0
+    assert check(number, lambda *given: EXERCISES[number].solve(*given))._ipython_display_() is None
+
+
+def test_an_attempt_that_takes_too_long_is_stopped(monkeypatch, capsys):
+    monkeypatch.setattr(machinery, "SECONDS", 0.2)
+    begun = time.monotonic()
+    assert check("31.5.3", loops).verdict == "stopped"
+    assert time.monotonic() - begun < 9
+    assert "took more than 0.2 seconds" in capsys.readouterr().out
+    assert check("31.5.3", lambda *_: 1).verdict == "not yet"
+
+
+def test_the_stop_button_still_stops():
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("31.5.3", stopped)
+
+
+def test_the_packages_own_solution_is_no_answer():
+    def imports(*given):
+        from companion.exercises.s31_5 import bytes_of
+
+        return bytes_of(*given)
+
+    for borrowed in (solved.bytes_of, imports, lambda *given: exercises.s31_5.bytes_of(*given)):
+        assert "write your own" in check("31.5.3", borrowed).hint
+    assert check("31.5.3", lambda b, c, side: b * c * side * side / 8).points == 1
+
+
+def test_what_an_attempt_writes_to_stderr_goes_to_stdout(capsys):
+    def warns(b, c, side):
+        print("a word", file=sys.stderr)
+        return b * c * side**2 / 8
+
+    assert check("31.5.3", warns).points == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_exercise_is_a_sentence(capsys):
+    assert check("31.1.9", lambda: 1).points == 0
+    assert "There is no exercise 31.1.9: there are 31.1.1, " in capsys.readouterr().out
+
+
+def test_what_holds_no_numbers_is_said(capsys):
+    for nothing in ("6.5", {1: 2}, [], [["a"]], object()):
+        assert check("31.5.3", lambda *_, nothing=nothing: nothing).verdict == "not yet"
+        assert "numbers are wanted" in (out := capsys.readouterr().out) or "empty list" in out
+
+
+def test_a_right_function_is_shown_on_the_notebooks_own_numbers(capsys):
+    check("31.5.3", lambda *given: solved.bytes_of(*given), 8, 3, 10)
+    assert capsys.readouterr().out.endswith("Here your function returns 300.0.\n")
+    check("31.5.3", lambda *_: 1, 8, 3, 10)
+    assert "Here" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", EXERCISES)
 def test_a_solution_opens_on_a_click(number):
     folded = solution(number)
-    assert inspect.getsource(EXERCISES[number][1]) == folded.text
+    assert inspect.getsource(EXERCISES[number].solve) == folded.text
     assert folded._repr_html_().startswith("<details><summary>Solution of 31.")
 
 
@@ -344,9 +231,9 @@ def test_no_cell_above_an_exercise_holds_what_its_solution_returns(section):
         if c["cell_type"] == "code"
     ]
     shown = set().union(*map(expressions, cells))
-    for number, (_, answer) in EXERCISES.items():
+    for number, exercise in EXERCISES.items():
         if number.startswith(section):
-            tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
+            tree = ast.parse(textwrap.dedent(inspect.getsource(exercise.solve)))
             returned = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
             large = [node for node in returned if sum(1 for _ in ast.walk(node)) >= 15]
             assert not [ast.unparse(node) for node in large if skeleton_of(node) in shown], number

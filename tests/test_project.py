@@ -138,9 +138,9 @@ def test_each_notebook_has_a_file_that_is_read_beside_it(section):
     assert lines_of_code(PACKAGE / "sections" / f"s{section.replace('.', '_')}.py") <= 250
 
 
-def test_the_package_holds_the_core_the_sections_the_exercises_and_one_command():
+def test_the_package_holds_the_core_the_sections_the_exercises_and_two_commands():
     named = {path.relative_to(PACKAGE).parts[0] for path in MODULES}
-    assert named == {*CORE, "sections", "exercises", "retrain.py", "__init__.py"}
+    assert named == {*CORE, "sections", "exercises", "retrain.py", "classroom.py", "__init__.py"}
     assert len(SECTIONS) == 6 and {path.parent.name for path in MODULES} <= {*named, "companion"}
 
 

@@ -1,35 +1,41 @@
 """Exercises: a check that names the wrong step, and a solution one click away.
 
-A check is a function of the reader's function. It returns None where the answer is right, else a
-hint in one sentence. `check` never raises: an unsolved or broken stub does not stop a notebook.
+An exercise is a solution and a list of mistakes, each a wrong function with the hint that it gets.
+`check` never raises: an unsolved or broken stub does not stop a notebook.
 """
 
 import inspect
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from companion.exercises.machinery import Folded, NotAttempted
+from companion.exercises.machinery import Exercise, Folded, Verdict, borrowed, judge
 
-EXERCISES = {}
+EXERCISES: dict[str, Exercise] = {}
 for _file in sorted(Path(__file__).parent.glob("s31_*.py")):  # a section's exercises are its file
     EXERCISES |= import_module(f"{__name__}.{_file.stem}").EXERCISES
 
 
-def check(number: str, attempt) -> None:
-    """Print "not attempted yet", a hint that names the wrong step, or "correct"."""
-    examine, _ = EXERCISES[number]
-    try:
-        hint = examine(attempt)
-    except NotAttempted:
-        verdict = "not attempted yet."
-    except Exception as error:  # whatever a reader's code may raise
-        verdict = f"your function raised {type(error).__name__}: {error}"
-    else:
-        verdict = f"not yet. {hint}" if hint else "correct."
-    print(f"Exercise {number}: {verdict}")
+def check(number: str, attempt: Callable, *own, seed: int = 0) -> Verdict:
+    """Print and return the verdict: not attempted yet, a hint that names the wrong step, or correct.
+
+    own: arguments from the notebook, for which a right function's answer is printed too. seed: another
+    one makes other inputs of the same kind.
+    """
+    if number not in EXERCISES:
+        print(f"There is no exercise {number}: there are {', '.join(EXERCISES)}.")
+        return Verdict(0, "not attempted")
+    verdict = judge(EXERCISES[number], attempt, seed)
+    if borrowed(attempt):
+        verdict = Verdict(0, "not yet", "That calls the package's solution: write your own.")
+    words = {"correct": "correct.", "not attempted": "not attempted yet."}
+    text = words.get(verdict.verdict, verdict.hint)
+    print(f"Exercise {number}: {'not yet. ' * (verdict.verdict == 'not yet')}{text}")
+    if own and verdict.points:
+        print(f"Here your function returns {attempt(*own)}.")
+    return verdict
 
 
-def solution(number: str):
+def solution(number: str) -> Folded:
     """The solution's source, folded: click to open it."""
-    _, solve = EXERCISES[number]
-    return Folded(f"Solution of {number}", inspect.getsource(solve))
+    return Folded(f"Solution of {number}", inspect.getsource(EXERCISES[number].solve))

@@ -1,49 +1,16 @@
-"""The exercises of 31.1 Autoencoders: a solution, and a check that names the wrong step."""
+"""The exercises of 31.1 Autoencoders: solutions, and mistakes with their hints."""
 
 import torch
 
-from companion.exercises.machinery import answer, close, seeded
+from companion.exercises.machinery import Exercise, close
 
 
 def predicted():
     return 0.01
 
 
-def check_predicted(attempt):
-    value = answer(attempt)
-    if value.ndim:
-        return "Return one factor."
-    if close(value, 1.0):
-        return "The decoder sees the noise divided by 10: what does a smaller noise change?"
-    if close(value, 0.1):
-        return "The noise arrives ten times smaller, and the error is squared."
-    if value > 1:
-        return "The noise is added before the division by 10: it reaches the decoder smaller."
-    if not close(value, predicted()):
-        return (
-            "To first order the decoder's output moves in proportion to the noise that reaches it."
-        )
-
-
 def error_of_plane():
     return (9 + 4 + 2 + 1) - (9 / 2 + 2 / 2) - 4
-
-
-def check_error_of_plane(attempt):
-    value = answer(attempt)
-    if value.ndim:
-        return "Return one number."
-    for wrong, hint in {
-        3: "That is the error of the best plane, v1 and v2: this one is tilted towards v3.",
-        9.5: "That is the variance kept: the error is what is left of the total, 16.",
-        1: "That keeps v1, v2 and v3 whole: the plane has two directions, one between v1 and v3.",
-        6: "The direction has length 1: what is its variance, wᵀCw, with C diagonal?",
-        16: "That is the total variance, the error of a code without dimensions.",
-    }.items():
-        if close(value, float(wrong)):
-            return hint
-    if not close(value, error_of_plane()):
-        return "The error is tr C less wᵀCw of each direction: ½·9 + ½·2 for the first, 4 for v2."
 
 
 def interpolation(a, b, steps):
@@ -51,21 +18,8 @@ def interpolation(a, b, steps):
     return (1 - t) * a + t * b
 
 
-def check_interpolation(attempt):
-    a, b = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([4.0, 1.0, -2.0])
-    value, wanted = answer(attempt, a, b, 5), interpolation(a, b, 5)
-    if value.shape == wanted.T.shape:
-        return "Rows and columns are exchanged: one code a row, shape (steps, M)."
-    if value.shape != wanted.shape:
-        return f"The shape is {tuple(value.shape)}, not (steps, M) = (5, 3): include both ends."
-    if close(value, wanted.flip(0)):
-        return "The line runs from b to a: start at a."
-    if not close(value[0], a):
-        return "The first code is not a."
-    if not close(value[-1], b):
-        return "The last code is not b: the steps divide the way into steps - 1 parts."
-    if not close(value, wanted):
-        return "The ends are right, the distances between are not equal."
+def pairs(draw):
+    return [(*torch.randn(2, size, generator=draw), steps) for size, steps in ((3, 5), (4, 8))]
 
 
 def gaussian_samples(codes, count):
@@ -73,24 +27,33 @@ def gaussian_samples(codes, count):
     return codes.mean(0) + torch.randn(count, codes.shape[1]) @ factor.T
 
 
-def check_gaussian_samples(attempt):
-    mixing = torch.tensor([[2.0, 0.0], [1.5, 0.5]])
-    codes = torch.randn(4000, 2, generator=seeded()) @ mixing.T + torch.tensor([3.0, -1.0])
-    value, wanted = answer(attempt, codes, 20_000), codes.T.cov()
-    if value.shape != (20_000, 2):
-        return f"The shape is {tuple(value.shape)}, not (count, M) = (20000, 2)."
-    if (value.mean(0) - codes.mean(0)).abs().max() > 0.15:
-        return "The mean is not that of the codes: add it."
-    got = value.T.cov()
-    if close(got, wanted @ wanted, 0.1):
-        return "You multiplied by the covariance: multiply by a factor L of it, L Lᵀ = covariance."
-    factor = torch.linalg.cholesky(wanted)
-    if close(got, factor.T @ factor, 0.1):
-        return "The Cholesky factor is transposed: for rows of noise, noise @ L.T."
-    if close(got.diagonal(), wanted.diagonal(), 0.1) and abs(got[0, 1]) < 0.3:
-        return "Each axis alone is right, but the correlation between them is lost."
-    if not close(got, wanted, 0.1):
-        return "The covariance of the samples is not that of the codes."
+def correlated(draw):
+    """Codes with a mean and a correlation, two numbers and three to a code."""
+    cases = []
+    for size, count in ((2, 20_000), (3, 30_000)):
+        mixing = torch.tril(torch.rand(size, size, generator=draw) + 0.5)
+        mean = 1 + torch.rand(size, generator=draw)
+        codes = torch.randn(4000, size, generator=draw) @ mixing.T + mean
+        cases.append((codes, count))
+    return cases
+
+
+def statistics(samples, codes, count):
+    """Of samples (count, M): mean, covariance, fourth moment along the axes, and the share that differs.
+
+    The fourth moment is that of numbers of mean 0 and variance 1: 3 if Gaussian, 1.8 if uniform.
+    """
+    if samples.shape != (count, codes.shape[1]):
+        return samples
+    far = samples - samples.mean(0)
+    fourth = (far / far.std(0)).pow(4).mean(0, keepdim=True)
+    own = torch.full_like(fourth, len(samples.unique(dim=0)) / count)
+    return torch.cat([samples.mean(0, keepdim=True), samples.T.cov(), fourth / 3, own])
+
+
+def with_noise(factor):
+    """A wrong sampler: the codes' mean, and N(0, I) times factor(covariance)."""
+    return lambda z, n: z.mean(0) + torch.randn(n, z.shape[1]) @ factor(z.T.cov())
 
 
 def space_to_channels(x):
@@ -99,27 +62,124 @@ def space_to_channels(x):
     return blocks.permute(0, 1, 3, 5, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
 
 
-def check_space_to_channels(attempt):
-    x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
-    value, wanted = answer(attempt, x), space_to_channels(x)
-    if value.shape != wanted.shape:
-        return f"The shape is {tuple(value.shape)}, not {tuple(wanted.shape)}."
-    if close(value, x.reshape(wanted.shape)):
-        return "A reshape alone keeps the order of memory: split the sides into blocks and permute."
-    other = x.reshape(2, 3, 2, 2, 3, 2).permute(0, 3, 5, 1, 2, 4).reshape(wanted.shape)
-    if close(value, other):
-        return "The four places of a block come before the channel: keep a channel's four together."
-    swapped = x.reshape(2, 3, 2, 2, 3, 2).permute(0, 1, 5, 3, 2, 4).reshape(wanted.shape)
-    if close(value, swapped):
-        return "Within a block, go along the row first: rows and columns are exchanged."
-    if not close(value, wanted):
-        return "The values are in the wrong order: after the permute, (B, C, 2, 2, H/2, W/2)."
+def ordered(*axes):
+    """A wrong order of the same blocks."""
+
+    def wrong(x):
+        b, c, h, w = x.shape
+        blocks = x.reshape(b, c, h // 2, 2, w // 2, 2)
+        return blocks.permute(*axes).reshape(b, 4 * c, h // 2, w // 2)
+
+    return wrong
 
 
 EXERCISES = {
-    "31.1.1": (check_predicted, predicted),
-    "31.1.2": (check_error_of_plane, error_of_plane),
-    "31.1.3": (check_interpolation, interpolation),
-    "31.1.4": (check_gaussian_samples, gaussian_samples),
-    "31.1.5": (check_space_to_channels, space_to_channels),
+    "31.1.1": Exercise(
+        predicted,
+        lambda draw: [()],
+        "How much noise reaches the decoder, and how does its squared error go with the noise?",
+        {
+            "The decoder sees the noise divided by 10: what does a smaller noise change?": lambda: (
+                1.0
+            ),
+            "The noise arrives ten times smaller, and the error is squared.": lambda: 0.1,
+            "The noise is added before the division by 10: it reaches the decoder smaller.": lambda: (
+                100.0
+            ),
+            "Noise that is ten times smaller cannot cost more.": lambda: 10.0,
+        },
+        "Return one factor.",
+    ),
+    "31.1.2": Exercise(
+        error_of_plane,
+        lambda draw: [()],
+        "How much of the total variance, 16, does each of the two directions keep?",
+        {
+            "That is the error of the best plane, v1 and v2: this one is tilted towards v3.": lambda: (
+                3
+            ),
+            "That is the variance kept: the error is what is left of the total, 16.": lambda: 9.5,
+            "That keeps v1, v2 and v3 whole: the plane has two directions, one between v1 and v3.": lambda: (
+                1
+            ),
+            "The direction has length 1: what is its variance, wᵀCw, with C diagonal?": lambda: 6,
+            "That is the total variance, the error of a code without dimensions.": lambda: 16,
+        },
+    ),
+    "31.1.3": Exercise(
+        interpolation,
+        pairs,
+        "Is each code as far from the next as the others are?",
+        {
+            "Rows and columns are exchanged: one code a row, shape (steps, M).": lambda a, b, n: (
+                interpolation(a, b, n).T
+            ),
+            "The line runs from b to a: start at a.": lambda a, b, n: interpolation(b, a, n),
+        },
+        "The shape is {shape}, not (steps, M) = {wanted}: include both ends.",
+        {
+            "The first code is not a.": lambda value, wanted, *_: not close(value[0], wanted[0]),
+            "The last code is not b: the steps divide the way into steps - 1 parts.": (
+                lambda value, wanted, *_: not close(value[-1], wanted[-1])
+            ),
+        },
+        forbidden=("metrics", "interpolate"),
+    ),
+    "31.1.4": Exercise(
+        gaussian_samples,
+        correlated,
+        "Have the samples the codes' mean and covariance, and are they Gaussian, each drawn anew?",
+        {
+            "You multiplied by the covariance: multiply by a factor L of it, L Lᵀ = covariance.": with_noise(
+                lambda c: c
+            ),
+            "The Cholesky factor is transposed: for rows of noise, noise @ L.T.": with_noise(
+                torch.linalg.cholesky
+            ),
+            "Each axis alone is right, but the correlation between them is lost.": with_noise(
+                lambda c: c.diagonal().sqrt().diag()
+            ),
+            "The variances stand where the standard deviations belong, and the correlation is lost.": with_noise(
+                lambda c: c.diagonal().diag()
+            ),
+            "The mean is not that of the codes: add it.": lambda z, n: gaussian_samples(
+                z - z.mean(0), n
+            ),
+            "These are the codes again: draw new ones from the Gaussian.": lambda z, n: z[
+                torch.randint(len(z), (n,))
+            ],
+            "The noise is uniform: it must be Gaussian.": lambda z, n: (
+                z.mean(0)
+                + (12**0.5 * (torch.rand(n, z.shape[1]) - 0.5)) @ torch.linalg.cholesky(z.T.cov()).T
+            ),
+        },
+        "The shape is {shape}, not (count, M).",
+        seen=statistics,
+        tolerance=0.06,
+        forbidden=("metrics",),
+    ),
+    "31.1.5": Exercise(
+        space_to_channels,
+        lambda draw: [
+            (torch.rand(2, 3, 4, 6, generator=draw),),
+            (torch.rand(1, 2, 8, 2, generator=draw),),
+        ],
+        "In which order do the channel, the row and the column within a block follow each other?",
+        {
+            "A reshape alone keeps the order of memory: split the sides into blocks and permute.": lambda x: (
+                x.reshape(space_to_channels(x).shape)
+            ),
+            "The four places of a block come before the channel: keep a channel's four together.": ordered(
+                0, 3, 5, 1, 2, 4
+            ),
+            "Within a block, go along the row first: rows and columns are exchanged.": ordered(
+                0, 1, 5, 3, 2, 4
+            ),
+            "Both: a channel's four come together, and within a block the row is run along first.": ordered(
+                0, 5, 3, 1, 2, 4
+            ),
+        },
+        "The shape is {shape}, not {wanted}.",
+        forbidden=("pixel_unshuffle", "PixelUnshuffle"),
+    ),
 }

@@ -1,61 +1,22 @@
-"""The exercises of 31.6 Discrete latents: a solution, and a check that names the wrong step."""
+"""The exercises of 31.6 Discrete latents: solutions, and mistakes with their hints."""
 
 import math
 
 import torch
 
-from companion.exercises.machinery import answer, close, seeded
+from companion.exercises.machinery import Exercise, close
 
 
 def largest_codebook(bits, side):
     return math.floor(2 ** (bits / side**2) + 1e-9)  # 2 to the bits of one token
 
 
-def check_largest_codebook(attempt):
-    cases = ((441, 7), (300, 8), (200, 7))
-    values = [answer(attempt, *case).double().item() for case in cases]
-
-    def all_close(other):
-        return all(
-            math.isclose(v, other(*case), rel_tol=1e-6, abs_tol=0.01)
-            for v, case in zip(values, cases, strict=True)
-        )
-
-    if all_close(lambda bits, side: 2 ** (bits / side**2)) and not all_close(largest_codebook):
-        return "Round down: a codebook has a whole number of codes."
-    if all_close(lambda bits, side: bits // side**2):
-        return "Those are the bits of one token: b bits tell 2 to the b codes apart."
-    if all_close(lambda bits, side: 2 ** (bits // side**2)):
-        return "Do not round the bits of a token: 5 bits and a half are 45 codes."
-    if all_close(lambda bits, side: math.floor(2 ** min(bits / side, 1000))):
-        return "The grid has side × side tokens."
-    if all_close(lambda bits, side: math.floor(math.exp(bits / side**2))):
-        return "Bits count in powers of 2, not of e."
-    if not all_close(largest_codebook):
-        return "Divide the bits among the tokens, and take 2 to that power."
-
-
 def encoder_gradient(z, e, upstream, beta):
     return upstream + 2 * beta * (z - e)
 
 
-def check_encoder_gradient(attempt):
-    z, e, upstream = torch.randn(3, 5, 4, generator=seeded())
-    value, wanted = answer(attempt, z, e, upstream, 0.25), encoder_gradient(z, e, upstream, 0.25)
-    if value.shape != wanted.shape:
-        return "Return a gradient of the shape of z."
-    if close(value, upstream):
-        return "That is the straight-through part: the commitment pulls too."
-    if close(value, upstream + 0.25 * (z - e)):
-        return "The derivative of a square brings a factor 2."
-    if close(value, upstream - 0.5 * (z - e)):
-        return "The sign: the loss falls where z moves towards e."
-    if close(value, upstream + 2 * (z - e)):
-        return "You forgot β."
-    if close(value, upstream + 2.5 * (z - e)):
-        return "The codebook term holds z fixed: no gradient of it reaches the encoder."
-    if not close(value, wanted):
-        return "What arrives at the output, handed on whole, and the derivative of β‖z - e‖²."
+def gradients(draw):
+    return [(*torch.randn(3, 5, 4, generator=draw), beta) for beta in (0.25, 1.5)]
 
 
 def means_of_choosers(vectors, tokens, codes):
@@ -64,26 +25,15 @@ def means_of_choosers(vectors, tokens, codes):
     return torch.where(counts > 0, chosen.T @ vectors / counts.clamp(min=1), codes)
 
 
-def check_means_of_choosers(attempt):
-    draw = seeded()
-    vectors, codes = torch.randn(40, 3, generator=draw), torch.randn(6, 3, generator=draw)
-    tokens = torch.randint(5, (40,), generator=draw)  # nobody chooses the last code
-    value, wanted = (
-        answer(attempt, vectors, tokens, codes),
-        means_of_choosers(vectors, tokens, codes),
-    )
-    if value.shape != wanted.shape:
-        return "Return the new codes, (K, D)."
-    if not value.isfinite().all():
-        return "A code that nobody chose has no mean: let it stay where it is."
-    if close(value[-1], torch.zeros(3)):
-        return "A code that nobody chose stays where it is; it does not go to zero."
-    if close(value[:-1], wanted[:-1] * tokens.bincount(minlength=6)[:-1, None]):
-        return "Those are sums: divide by how many chose the code."
-    if close(value[:-1], wanted[:-1]) and not close(value[-1], codes[-1]):
-        return "A code that nobody chose stays where it is."
-    if not close(value, wanted):
-        return "For each code, the mean of the vectors whose token is its number."
+def choosers(draw):
+    """Vectors, tokens and codes; one code of each case is chosen by nobody, once in the midst."""
+    cases = []
+    for nobody in (5, 2):
+        tokens = torch.randint(5, (40,), generator=draw)
+        tokens = tokens + (tokens >= nobody)
+        vectors, codes = torch.randn(40, 3, generator=draw), torch.randn(6, 3, generator=draw)
+        cases.append((vectors, tokens, codes))
+    return cases
 
 
 def perplexity(tokens, size):
@@ -91,53 +41,151 @@ def perplexity(tokens, size):
     return (-torch.special.xlogy(share, share).sum()).exp()
 
 
-def check_perplexity(attempt):
-    tokens = torch.randint(6, (9, 7, 7), generator=seeded()).clamp(min=2)
-    value, wanted = answer(attempt, tokens, 8), perplexity(tokens, 8)
-    if value.ndim:
-        return "Return one number."
-    if not value.isfinite():
-        return "0 log 0 counts as 0: codes that never occur add nothing."
-    if close(value, wanted.log()):
-        return "That is the entropy in nats: take exp of it."
-    if close(value, wanted.log2()):
-        return "That is the entropy in bits: take 2 to its power."
-    if close(value, 1 / wanted):
-        return "The sign of the entropy is wrong."
-    if close(value, torch.tensor(4.0)):
-        return "That counts the codes that occur: weigh them by how often."
-    if not close(value, wanted):
-        return "exp of the entropy of the frequencies of the codes."
+def grids(draw):
+    """Tokens of which codes 0 and 1, and the last two, never occur."""
+    return [
+        (torch.randint(6, shape, generator=draw).clamp(min=2), size)
+        for shape, size in (((9, 7, 7), 8), ((60,), 9))
+    ]
 
 
 def codes_needed(size, error, wanted, dim):
     return size * (error / wanted) ** (dim / 2)
 
 
-def check_codes_needed(attempt):
-    cases = ((256, 1.0, 0.5, 2), (512, 0.02, 0.005, 16), (64, 3.0, 2.0, 5))
-    values = [answer(attempt, *case).double().item() for case in cases]
+def near_or_whole(value, wanted):
+    """Within .01 % of the number, or one of the two whole numbers beside it."""
+    return value.numel() == 1 and any(
+        close(value, near) for near in (wanted, wanted.floor(), wanted.ceil())
+    )
 
-    def all_close(other):
-        return all(abs(v / other(*case) - 1) < 1e-4 for v, case in zip(values, cases, strict=True))
 
-    if all_close(lambda k, a, b, d: k * (a / b) ** d):
-        return "An error is a square: halving the distance divides it by four."
-    if all_close(lambda k, a, b, d: k * (a / b) ** (2 / d)):
-        return "The exponent upside down: more axes need more codes."
-    if all_close(lambda k, a, b, d: k * (a / b)):
-        return "That is right in the plane only: how do D axes share the codes?"
-    if all_close(lambda k, a, b, d: k * (b / a) ** (d / 2)):
-        return "The other way round: less error needs more codes."
-    whole = [math.ceil(codes_needed(*case) - 1e-9) for case in cases]
-    if not all_close(codes_needed) and values != whole:
-        return "K cells share a volume, so a cell's side goes as K to -1/D, and the error as its square."
+def frequencies(tokens, size):
+    return tokens.flatten().bincount(minlength=size).double() / tokens.numel()
 
 
 EXERCISES = {
-    "31.6.1": (check_largest_codebook, largest_codebook),
-    "31.6.2": (check_means_of_choosers, means_of_choosers),
-    "31.6.3": (check_perplexity, perplexity),
-    "31.6.4": (check_encoder_gradient, encoder_gradient),
-    "31.6.5": (check_codes_needed, codes_needed),
+    "31.6.1": Exercise(
+        largest_codebook,
+        lambda draw: [(441, 7), (300, 8), (200, 7), (120, 4)],
+        "How many bits has one token, and how many codes do so many bits tell apart?",
+        {
+            "Round down: a codebook has a whole number of codes.": lambda bits, side: (
+                2 ** (bits / side**2)
+            ),
+            "Round down: the next code would need more bits than there are.": lambda bits, side: (
+                math.ceil(2 ** (bits / side**2))
+            ),
+            "Those are the bits of one token: b bits tell 2 to the b codes apart.": lambda bits, side: (
+                bits // side**2
+            ),
+            "Do not round the bits of a token: 5 bits and a half are 45 codes.": lambda bits, side: (
+                2 ** (bits // side**2)
+            ),
+            "The grid has side × side tokens.": lambda bits, side: math.floor(2 ** (bits / side)),
+            "Bits count in powers of 2, not of e.": lambda bits, side: math.floor(
+                math.exp(bits / side**2)
+            ),
+        },
+    ),
+    "31.6.2": Exercise(
+        means_of_choosers,
+        choosers,
+        "Which vectors does a code's new place depend on, and what if there are none?",
+        {
+            "A code that nobody chose has no mean: let it stay where it is.": lambda v, t, c: (
+                torch.stack([v[t == k].mean(0) for k in range(len(c))])
+            ),
+            "A code that nobody chose stays where it is; it does not go to zero.": lambda v, t, c: (
+                means_of_choosers(v, t, 0 * c)
+            ),
+            "Those are sums: divide by how many chose the code.": lambda v, t, c: torch.stack(
+                [v[t == k].sum(0) if (t == k).any() else c[k] for k in range(len(c))]
+            ),
+            "Those are sums, and a code that nobody chose stays where it is.": lambda v, t, c: (
+                torch.zeros_like(c).index_add(0, t, v)
+            ),
+            "Divide by how many chose the code, not by the number of vectors.": lambda v, t, c: (
+                torch.stack(
+                    [v[t == k].sum(0) / len(v) if (t == k).any() else c[k] for k in range(len(c))]
+                )
+            ),
+            "The old codes count only where nobody chose: the new ones are the means alone.": lambda v, t, c: (
+                (means_of_choosers(v, t, c) + c) / 2
+            ),
+        },
+        "Return the new codes, (K, D).",
+        {
+            "A code that nobody chose stays where it is.": lambda value, wanted, v, t, c: (
+                close(value[t.unique()], wanted[t.unique()]) and not close(value, wanted)
+            )
+        },
+    ),
+    "31.6.3": Exercise(
+        perplexity,
+        grids,
+        "What is the entropy of the frequencies, and what number of equally frequent codes has it?",
+        {
+            "0 log 0 counts as 0: codes that never occur add nothing.": lambda t, k: (
+                (-frequencies(t, k) * frequencies(t, k).log()).sum().exp()
+            ),
+            "That is the entropy in nats: take exp of it.": lambda t, k: perplexity(t, k).log(),
+            "That is the entropy in bits: take 2 to its power.": lambda t, k: perplexity(
+                t, k
+            ).log2(),
+            "The sign of the entropy is wrong.": lambda t, k: 1 / perplexity(t, k),
+            "That counts the codes that occur: weigh them by how often.": lambda t, k: (
+                t.unique().numel()
+            ),
+            "exp goes with nats, 2 to a power with bits: here they are mixed.": lambda t, k: (
+                perplexity(t, k).log2().exp()
+            ),
+            "exp goes with nats, and 2 to a power with bits.": lambda t, k: (
+                2 ** perplexity(t, k).log()
+            ),
+        },
+    ),
+    "31.6.4": Exercise(
+        encoder_gradient,
+        gradients,
+        "Which two ways lead from the loss to z, and what comes back along each?",
+        {
+            "That is the straight-through part: the commitment pulls too.": lambda z, e, u, b: u,
+            "That is the commitment's part: what arrives at the output is handed on too.": lambda z, e, u, b: (
+                2 * b * (z - e)
+            ),
+            "The derivative of a square brings a factor 2.": lambda z, e, u, b: u + b * (z - e),
+            "The sign: the loss falls where z moves towards e.": lambda z, e, u, b: (
+                u - 2 * b * (z - e)
+            ),
+            "You forgot β.": lambda z, e, u, b: u + 2 * (z - e),
+            "The codebook term holds z fixed: no gradient of it reaches the encoder.": lambda z, e, u, b: (
+                u + 2 * (1 + b) * (z - e)
+            ),
+        },
+        "Return a gradient of the shape of z.",
+    ),
+    "31.6.5": Exercise(
+        codes_needed,
+        lambda draw: [(256, 1.0, 0.5, 2), (512, 0.02, 0.005, 16), (64, 3.0, 2.0, 5)],
+        "K cells share a volume: how does a cell's side go with K, and its error with the side?",
+        {
+            "An error is a square: halving the distance divides it by four.": lambda k, a, b, d: (
+                k * (a / b) ** d
+            ),
+            "The exponent upside down: more axes need more codes.": lambda k, a, b, d: (
+                k * (a / b) ** (2 / d)
+            ),
+            "That is right in the plane only: how do D axes share the codes?": lambda k, a, b, d: (
+                k * (a / b)
+            ),
+            "The other way round: less error needs more codes.": lambda k, a, b, d: (
+                k * (b / a) ** (d / 2)
+            ),
+            "That is how many times more: multiply by the codes that there are.": lambda k, a, b, d: (
+                (a / b) ** (d / 2)
+            ),
+        },
+        equal=near_or_whole,
+    ),
 }

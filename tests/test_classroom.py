@@ -1,0 +1,177 @@
+"""An assignment handed out, handed in and graded; what is handed out holds no solution."""
+
+import ast
+import csv
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import textwrap
+import time
+import warnings
+import zipfile
+
+import nbformat
+import pytest
+import torch
+
+from companion import classroom
+from companion.exercises import EXERCISES, judge, machinery
+
+SECTIONS = [f"31.{number}" for number in range(1, 7)]
+
+
+def written(number: str) -> str:
+    return textwrap.dedent(inspect.getsource(EXERCISES[number].solve))
+
+
+def returned(source: str) -> set[str]:
+    """What a function returns, the larger expressions, as its author wrote them."""
+    values = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Return)]
+    return {ast.unparse(value) for value in values if sum(1 for _ in ast.walk(value)) >= 10}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_master_has_every_exercise_a_stub_a_grade_cell_and_no_old_solution(section, whole):
+    book = classroom.master(section, whole)
+    nbformat.validate(book)
+    numbers = [number for number in EXERCISES if number.startswith(section)]
+    graded = [cell.metadata.nbgrader for cell in book.cells if "nbgrader" in cell.metadata]
+    names = [f"{kind}-{n.replace('.', '-')}" for n in numbers for kind in ("answer", "check")]
+    assert [cell.grade_id for cell in graded] == names
+    assert sum(cell.get("points", 0) for cell in graded) == len(numbers)
+    text = "\n".join(cell.source for cell in book.cells)
+    assert "solution(" not in text and text.count("### BEGIN SOLUTION") == len(numbers)
+    assert ("fit_or_load" in text) == whole
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_solution_in_a_master_is_correct(section):
+    names = {}
+    for cell in classroom.master(section).cells:
+        if cell.cell_type == "code" and not cell.id.startswith("check"):
+            exec(cell.source, names)
+    for number in EXERCISES:
+        if number.startswith(section):
+            assert judge(EXERCISES[number], names[EXERCISES[number].solve.__name__]).points == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_solution_stands_in_what_is_handed_out(section, whole):
+    files = classroom.package_without_solutions(section, whole)
+    assert not [name for name in files if name.startswith("companion/exercises/s31")]
+    assert any(name.startswith("companion/sections") for name in files) == whole
+    code = [files[name].decode() for name in files if name.endswith(".py")]
+    book = classroom.master(section, whole)
+    text = [re.sub(r"### BEGIN.*?### END \w+", "", cell.source, flags=re.S) for cell in book.cells]
+    nodes = (node for part in code for node in ast.walk(ast.parse(part)))
+    kept = {ast.unparse(node) for node in nodes if isinstance(node, ast.expr)}
+    found = {
+        number
+        for number in EXERCISES
+        for value in returned(written(number))
+        if value in kept or any(value in part for part in text)
+    }
+    assert found == ({"31.4.1"} if whole else set())  # the section itself measures the gap
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", EXERCISES)
+def test_no_function_that_is_handed_out_solves_an_exercise_unless_the_check_forbids_it(
+    number, monkeypatch
+):
+    monkeypatch.setattr(machinery, "SECONDS", 2)
+    exercise = EXERCISES[number]
+    cases = list(exercise.cases(torch.Generator().manual_seed(0)))
+    for folder in ("data", "metrics", "models", "sections") if cases != [()] else ():
+        package = importlib.import_module(f"companion.{folder}")
+        for part in pkgutil.iter_modules(package.__path__, f"companion.{folder}."):
+            for name, function in inspect.getmembers(importlib.import_module(part.name), inspect.isfunction):  # fmt: skip
+                wanted = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]  # fmt: skip
+                fits = function.__module__ == part.name and len(wanted) == len(cases[0])
+                if fits and judge(exercise._replace(forbidden=()), function).points:
+                    assert {name, folder} & set(exercise.forbidden), f"{part.name}.{name}"
+
+
+def handed_in(section: str, answers: dict[str, str]):
+    """The student's notebook with these answers in the place of stubs, {exercise: code}."""
+    book = nbformat.read(classroom.COURSE / "release" / section / f"{section}.ipynb", 4)
+    for cell in book.cells:
+        if cell.id.startswith("answer-"):
+            cell.source = answers.get(
+                cell.id.removeprefix("answer-").replace("-", "."), cell.source
+            )
+    return book
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    pytest.importorskip("nbgrader")
+    before, classroom.COURSE = classroom.COURSE, tmp_path_factory.mktemp("a course, ü")
+    yield classroom.COURSE
+    classroom.COURSE = before
+
+
+@pytest.mark.slow
+def test_a_class_is_graded_whatever_it_hands_in(course, monkeypatch):
+    section, box = "31.4", course / "handed in"
+    path = classroom.assign(section, seed=3)
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+        student = json.loads(file.read(f"{section}/notebooks/{section}.ipynb"))
+    assert f"{section}/companion/metrics/__init__.py" in names
+    assert "BEGIN" not in str(student) and "seed=3" not in str(student)
+
+    monkeypatch.setattr(classroom, "SECONDS", 20)
+    box.mkdir()
+    right = {number: written(number) for number in EXERCISES}
+    stub = "def {0}(*given):\n    {1}"
+    wrong = {number: stub.format(EXERCISES[number].solve.__name__, "return 1") for number in right}
+    solved = lambda **other: handed_in(
+        section, right | {f"31.4.{k[1:]}": v for k, v in other.items()}
+    )
+    (box / "Müller, Ana").mkdir()
+    nbformat.write(solved(), box / "Müller, Ana" / "31.4.ipynb")
+    nbformat.write(handed_in(section, {}), box / "empty_31.4.ipynb")
+    nbformat.write(solved(_1=wrong["31.4.1"], _3=wrong["31.4.3"]), box / "wrong.ipynb")
+    loud = right["31.4.2"].replace("return", "import sys; print(1, file=sys.stderr)\n    return")
+    nbformat.write(solved(_2=loud), box / "loud.ipynb")
+    nbformat.write(solved(_2=stub.format("kept", "import sys; sys.exit()")), box / "exits.ipynb")
+    nbformat.write(solved(_3=stub.format("gaussian_total_correlation", "while True: pass")), box / "loops.ipynb")  # fmt: skip
+    nbformat.write(solved(_1="from companion.exercises.s31_4 import gap_of"), box / "borrows.ipynb")
+    nbformat.write(solved(_5="import os\nos._exit(1)"), box / "dies.ipynb")
+    cut = solved()
+    cut.cells = [cell for cell in cut.cells if cell.id != "check-31-4-4"]
+    nbformat.write(cut, box / "cut.ipynb")
+    (box / "no json.ipynb").write_text("hello")
+    (box / "nothing").mkdir()
+    nbformat.write(handed_in(section, {}), box / "twice.ipynb")
+    time.sleep(1.1)
+    (box / "twice").mkdir()
+    nbformat.write(solved(), box / "twice" / "new.ipynb")
+
+    with classroom.grade(section, box, seed=3).open(encoding="utf-8-sig") as file:
+        table = {row["student"]: row for row in csv.DictReader(file)}
+    scores = {name: row["total"] for name, row in table.items() if row["total"]}
+    assert scores == {
+        "Müller, Ana": "5.0", "empty": "0.0", "wrong": "3.0", "loud": "5.0", "exits": "4.0",
+        "loops": "4.0", "borrows": "4.0", "dies": "0", "cut": "5.0", "no json": "0", "twice": "5.0",
+    }  # fmt: skip
+    assert "ended its own kernel" in table["dies"]["note"]
+    assert "the file is no notebook" in table["no json"]["note"]
+    assert "holds no notebook" in table["nothing"]["note"]
+    assert "handed in later" in table["twice, an earlier copy"]["note"]
+    assert len(list((course / "feedback").rglob("*.html"))) == 9
+
+
+def test_bad_calls_cost_a_sentence(tmp_path):
+    for arguments, words in (
+        (["assignment", "31.9"], "There is no notebook 31.9"),
+        (["grade", "31.4", str(tmp_path / "none")], "is no folder"),
+        (["grade", "31.4", str(tmp_path)], "holds no notebook"),
+    ):
+        with pytest.raises(SystemExit, match=words), warnings.catch_warnings():
+            classroom.main(arguments)
