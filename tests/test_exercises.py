@@ -2,6 +2,7 @@ import ast
 import copy
 import inspect
 import json
+import signal
 import sys
 import textwrap
 import time
@@ -101,7 +102,17 @@ def test_a_stub_is_not_attempted_and_a_broken_one_is_named(number, capsys):
     assert check(number, lambda *given: EXERCISES[number].solve(*given))._ipython_display_() is None
 
 
-def test_an_attempt_that_takes_too_long_is_stopped(monkeypatch, capsys):
+@pytest.mark.parametrize("heeded", [True, False])  # a background process ignores the stop button
+def test_an_attempt_that_takes_too_long_is_stopped(heeded, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler if heeded else signal.SIG_IGN)
+    try:
+        stops_a_loop(monkeypatch, capsys)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stops_a_loop(monkeypatch, capsys):
     monkeypatch.setattr(machinery, "SECONDS", 0.2)
     begun = time.monotonic()
     assert check("31.5.3", loops).verdict == "stopped"

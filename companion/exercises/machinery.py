@@ -3,8 +3,10 @@
 import _thread
 import contextlib
 import copy
+import ctypes
 import html
 import math
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +72,7 @@ class NoNumber(Exception):
     """The answer is of a kind that holds no numbers."""
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     """The attempt took longer than it may."""
 
 
@@ -167,9 +169,21 @@ def close(value: torch.Tensor, wanted: torch.Tensor, tolerance: float = 1e-4) ->
 
 
 def within(seconds: float, work: Callable):
-    """work(), interrupted as by the stop button when its time is over, which raises Stopped."""
-    late = threading.Event()
-    clock = threading.Timer(seconds, lambda: (late.set(), _thread.interrupt_main()))
+    """work(), stopped when its time is over, which raises Stopped.
+
+    By the stop button's signal, which also wakes a sleeper; where a process ignores that signal, as one
+    that a shell started in the background does, by an exception sent to the thread.
+    """
+    late, here = threading.Event(), ctypes.c_ulong(threading.get_ident())
+    signalled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signalled &= threading.current_thread() is threading.main_thread()
+    send = lambda kind: ctypes.pythonapi.PyThreadState_SetAsyncExc(here, kind)
+
+    def stop():
+        late.set()
+        _thread.interrupt_main() if signalled else send(ctypes.py_object(Stopped))
+
+    clock = threading.Timer(seconds, stop)
     clock.daemon = True
     clock.start()
     try:
@@ -180,6 +194,8 @@ def within(seconds: float, work: Callable):
         raise
     finally:
         clock.cancel()
+        if late.is_set() and not signalled:
+            send(None)  # where it has not arrived yet
 
 
 def names_in(attempt: Callable) -> Iterator[str]:
