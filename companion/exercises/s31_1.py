@@ -30,10 +30,10 @@ def gaussian_samples(codes, count):
 def correlated(draw):
     """Codes with a mean and a correlation, two numbers and three to a code."""
     cases = []
-    for size, count in ((2, 20_000), (3, 30_000)):
+    for size, count in ((2, 12_000), (3, 15_000)):
         mixing = torch.tril(torch.rand(size, size, generator=draw) + 0.5)
         mean = 1 + torch.rand(size, generator=draw)
-        codes = torch.randn(4000, size, generator=draw) @ mixing.T + mean
+        codes = torch.randn(400, size, generator=draw) @ mixing.T + mean
         cases.append((codes, count))
     return cases
 
