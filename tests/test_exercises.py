@@ -5,7 +5,6 @@ import json
 import signal
 import sys
 import textwrap
-import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,9 +119,7 @@ def test_an_attempt_that_takes_too_long_is_stopped(heeded, monkeypatch, capsys):
 
 def stops_a_loop(monkeypatch, capsys):
     monkeypatch.setattr(machinery, "SECONDS", 0.2)
-    begun = time.monotonic()
     assert check("31.5.3", loops).verdict == "stopped"
-    assert time.monotonic() - begun < 9
     assert "took more than 0.2 seconds" in capsys.readouterr().out
     assert check("31.5.3", lambda *_: 1).verdict == "not yet"
 
