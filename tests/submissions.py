@@ -477,7 +477,3 @@ def loops(*_):
 
 def exits(*_):
     sys.exit(0)
-
-
-def warns(*_):
-    print("a word to stderr", file=sys.stderr)

@@ -48,10 +48,6 @@ def axes(draw):
     ]
 
 
-def unclamped(eigenvalue, noise, beta):
-    return (eigenvalue / (beta * noise)).log() / 2
-
-
 EXERCISES = {
     "31.4.1": Exercise(
         gap_of,
