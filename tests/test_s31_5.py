@@ -479,3 +479,62 @@ def test_small_digits_get_a_frame():
     framed = s31_5.framed(digits)
     assert framed.name == "d" and framed.test.shape == (2, 1, 16, 16)
     assert framed.train.sum() == x.sum() and framed.train[:, :, 0].sum() == 0
+
+
+def test_runs_are_put_side_by_side_and_printed_in_a_cell():
+    runs = ({"bound": torch.tensor([float(seed), 2.0])} for seed in range(3))
+    assert s31_5.together(runs)["bound"].tolist() == [[0, 2], [1, 2], [2, 2]]
+    assert s31_5.each(torch.tensor([1.26, 3]), 1) == "1.3, 3.0" and s31_5.each([2, 3]) == "2, 3"
+
+
+def test_a_library_that_is_not_installed_is_none_and_a_sentence(capsys):
+    assert s31_5.library("math") is math
+    assert s31_5.library("no_such_library") is None
+    assert "no_such_library is not installed: `make library`" in capsys.readouterr().out
+
+
+def test_the_use_of_levels_adds_up_to_the_bound():
+    model, x = shaken(tiny()).eval(), digits(4)
+    use, parts = s31_5.use_of_levels(model, x), s31_5.costs(model, (255 * x).byte())
+    assert use["nats"].shape == use["units"].shape == (3,) and parts.shape == (4,)
+    assert parts.sum().item() == pytest.approx(use["bound"].item(), rel=0.02)
+    assert torch.allclose(parts[:3], use["nats"], rtol=0.3, atol=0.5)
+    for level in model.levels:
+        nb.scaled(level.look, 0)  # q is p, all but a hundredth of its variance
+    assert s31_5.use_of_levels(model, x)["units"].tolist() == [0, 0, 0]
+
+
+def test_the_norm_of_a_gradient_is_its_length():
+    model = nn.Linear(2, 1, bias=False)
+    model.loss = lambda x: {"loss": (model.weight * torch.tensor([3.0, 4.0])).sum()}
+    assert s31_5.gradient_norm(model, torch.zeros(1, 1, 2, 2)).item() == pytest.approx(5)
+
+
+def test_knowledge_of_all_levels_but_none_is_where_the_change_is():
+    model, x = shaken(tiny()).eval(), digits(6)
+    last = model.levels[-1]
+    nb.scaled(last.add, 0)  # the last level's code changes nothing
+    read = lambda images: torch.eye(10)[torch.full((len(images),), 3)]
+    labels = torch.tensor([3, 3, 3, 1, 2, 4])
+    found = s31_5.knowledge(model, nb.generate, read, x, labels)
+    assert found["same digit, %"] == {0: 50, 1: 50, 2: 50}
+    assert found["squared change"][0] > 1e-6 and found["squared change"][2] < 1e-9
+
+
+def test_a_level_that_decides_the_class_is_found():
+    def logits(warm):  # the second of three levels draws white or black, and is white at its mean
+        drawn = torch.randn(400).sign() if warm[1] else torch.ones(400)
+        return 20 * drawn.view(-1, 1, 1, 1)
+
+    read = lambda images: 20 * (images.view(-1, 1) - 0.5) * torch.tensor([-1.0, 1.0])
+    changes = s31_5.other_digits(logits, read, 3)
+    assert changes[1] == changes[3] == 0 and 40 < changes[2] < 60
+
+
+def test_the_evidence_is_the_bound_and_what_the_ratio_makes_of_it():
+    model, x = shaken(tiny()).eval(), digits(5)
+    keep_recon = lambda recon, kl, recon_from_prior, first: kl[:first].sum(0)
+    bound, above = s31_5.evidence(model, nb.generate, keep_recon, x, first=3)
+    use = s31_5.use_of_levels(model, x)
+    assert bound.mean().item() == pytest.approx(use["bound"].item(), rel=0.02)
+    assert above.mean().item() == pytest.approx(use["nats"].sum().item(), rel=0.3)
