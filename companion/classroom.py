@@ -149,9 +149,7 @@ def assign(section: str, whole: bool = False, seed: int = 0) -> Path:
     nbformat.write(master(section, whole, seed), source / f"{section}.ipynb")
     made = course().generate_assignment(section, force=True, create=True)
     if not made["success"]:
-        raise ClassroomError(
-            f"nbgrader could not make {section}: {made.get('error') or made['log']}"
-        )
+        raise ClassroomError(f"nbgrader could not make {section}: {why_not(made)}")
     path = COURSE / f"{section}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         release = COURSE / "release" / section / f"{section}.ipynb"
@@ -209,24 +207,21 @@ def grade(section: str, folder: Path, seed: int = 0) -> Path:
     assign(section, seed=seed)
     numbers = [number for number in EXERCISES if number.startswith(f"{section}.")]
     api, rows = course(), []
-    for name, notebook in found.items():
-        student = re.sub(r"[^\w.-]+", "_", name)
+    for place, (name, notebook) in enumerate(found.items()):
+        student = re.sub(r"[^\w.-]+", "_", f"{name} {place}")  # two names may read the same then
         try:
             scores, note = one(api, section, student, notebook, numbers)
         except Exception as error:  # one submission never stops the class
-            scores, note = (
-                {},
-                f"could not be run: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            )
+            why = str(error).splitlines() or [type(error).__name__]
+            scores, note = {}, f"could not be run: {why[0]}"
         rows.append({"student": name, **scores, "total": sum(scores.values()), "note": note})
         print(f"{name}: {sum(scores.values()):g} of {len(numbers)}{f' ({note})' if note else ''}")
     for name, why in notes.items():
         rows.append({"student": name, "note": f"not graded: {why}"})
         print(f"{name}: not graded, {why}")
     path = COURSE / f"grades-{section}.csv"
-    with path.open(
-        "w", newline="", encoding="utf-8-sig"
-    ) as file:  # the mark that spreadsheets ask for
+    # Spreadsheets know UTF-8 by the mark at its head.
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
         table = csv.DictWriter(file, ["student", *numbers, "total", "note"])
         table.writeheader()
         table.writerows(rows)
@@ -252,9 +247,9 @@ def one(api, section: str, student: str, notebook: Path, numbers: list[str]) -> 
     with api.gradebook as gradebook:
         cells = gradebook.find_submission_notebook(section, section, student).grades
         points = {cell.name: cell.auto_score or 0.0 for cell in cells}
-    api.generate_feedback(section, student, force=True)
+    page = api.generate_feedback(section, student, force=True)
     scores = {number: points.get(f"check-{number.replace('.', '-')}", 0.0) for number in numbers}
-    return scores, ""
+    return scores, "" if page["success"] else f"no page of feedback: {why_not(page)}"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -146,6 +146,7 @@ def test_a_class_is_graded_whatever_it_hands_in(course, monkeypatch):
     cut = solved()
     cut.cells = [cell for cell in cut.cells if cell.id != "check-31-4-4"]
     nbformat.write(cut, box / "cut.ipynb")
+    nbformat.write(handed_in(section, {}), box / "Müller_ Ana.ipynb")  # another student
     (box / "no json.ipynb").write_text("hello")
     (box / "nothing").mkdir()
     nbformat.write(handed_in(section, {}), box / "twice.ipynb")
@@ -157,14 +158,14 @@ def test_a_class_is_graded_whatever_it_hands_in(course, monkeypatch):
         table = {row["student"]: row for row in csv.DictReader(file)}
     scores = {name: row["total"] for name, row in table.items() if row["total"]}
     assert scores == {
-        "Müller, Ana": "5.0", "empty": "0.0", "wrong": "3.0", "loud": "5.0", "exits": "4.0",
+        "Müller, Ana": "5.0", "Müller_ Ana": "0.0", "empty": "0.0", "wrong": "3.0", "loud": "5.0", "exits": "4.0",
         "loops": "4.0", "borrows": "4.0", "dies": "0", "cut": "5.0", "no json": "0", "twice": "5.0",
     }  # fmt: skip
     assert "ended its own kernel" in table["dies"]["note"]
     assert "the file is no notebook" in table["no json"]["note"]
     assert "holds no notebook" in table["nothing"]["note"]
     assert "handed in later" in table["twice, an earlier copy"]["note"]
-    assert len(list((course / "feedback").rglob("*.html"))) == 9
+    assert len(list((course / "feedback").rglob("*.html"))) == 10
 
 
 def test_bad_calls_cost_a_sentence(tmp_path):
