@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 import textwrap
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def course():
         raise ClassroomError(
             "nbgrader is missing: `make assignment` and `make grade` install it."
         ) from None
+    warnings.filterwarnings("ignore", module="nbgrader")  # of its database, nothing to act on
     tools = Path(sys.executable).parent  # nbgrader calls `alembic` by its name
     os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
     settings = Config()
