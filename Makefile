@@ -1,5 +1,5 @@
 # make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
-.PHONY: lab test quick run pages bench library assignment grade clean
+.PHONY: lab test quick run pages bench library assignment grade instructor clean
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
@@ -47,6 +47,11 @@ assignment: $(BIN)/classroom
 
 grade: $(BIN)/classroom
 	@$(BIN)/python -m companion.classroom grade $(NOTEBOOK) "$(FOLDER)" --seed $(or $(SEED),0)
+
+# A page to teach from, with large figures, of one notebook or of all six: build/classroom/instructor.
+instructor: $(BIN)/ready
+	@for section in $(or $(NOTEBOOK),31.1 31.2 31.3 31.4 31.5 31.6); do \
+	  $(BIN)/python -m companion.classroom instructor $$section || exit 1; done
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/trained

@@ -1,9 +1,10 @@
-"""`python -m companion.classroom`: a section's exercises as an assignment, graded by nbgrader.
+"""`python -m companion.classroom`: a section's exercises as an assignment, graded; a page to teach from.
 
 `assignment 31.4` writes build/classroom/31.4.zip, what students get: their notebook and a package
 without solutions or checks. `grade 31.4 FOLDER` runs and grades every notebook in a folder, whatever
 state it is in, and writes grades-31.4.csv and a page of feedback for each student. `--seed` chooses the
-constants of the hidden inputs; give `grade` the same.
+constants of the hidden inputs; give `grade` the same. `instructor 31.4` writes a page for you, with the
+section's main figures as large PNGs for slides.
 
 Whoever runs code in the grader's process can reach what lies in it: the checks judge mistakes, they do
 not withstand an attack.
@@ -21,11 +22,15 @@ import textwrap
 import warnings
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
 import nbformat
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
+from companion import exercises, retrain
 from companion.exercises import EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +107,10 @@ def master(section: str, whole: bool = False, seed: int = 0):
             note = f"# Exercise {number} is graded here: leave this cell as it is."
             kept += [graded("answer", number, source), graded("check", number, f"{note}\n{hidden}")]
             number = None
+        elif cell.source.startswith("**Open question**"):
+            text = cell.source if whole else cell.source.split("\n\n**Make it")[0]
+            kept.append(new_markdown_cell(text, id=cell.id))
+            kept.append(new_markdown_cell("*Your answer:*", id="open-answer"))
         elif whole:
             new = new_code_cell if cell.cell_type == "code" else new_markdown_cell
             kept.append(new(cell.source, id=cell.id))
@@ -254,6 +263,89 @@ def one(api, section: str, student: str, notebook: Path, numbers: list[str]) -> 
     return scores, "" if page["success"] else f"no page of feedback: {why_not(page)}"
 
 
+class Asked(NamedTuple):
+    """An exercise as its notebook asks it; minutes are what a student of the course needs."""
+
+    title: str
+    level: str
+    minutes: int
+    text: str
+
+
+EXERCISE = re.compile(
+    r"\*\*(31\.\d\.\d)\*\* \((easy|medium|hard), (\d+) min\) \*([^*]+?)[.]?\* (.+)", re.S
+)
+AT_THE_END = r"\*\*%s\*\* (\(\d+ min\)\. .+?)(?=\n\n\*\*|\n## |\Z)"
+SHORT_PATH = re.compile(r"\*The short path, for a class of 50 minutes: (.+)\*")
+
+
+def asked(section: str) -> tuple[dict[str, Asked], dict[str, str]]:
+    """A notebook's exercises, {number: how it is asked}, and {heading: text} of what frames them."""
+    cells = nbformat.read(notebook_of(section), 4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    found = [match for text in texts for match in EXERCISE.finditer(text)]
+    frame = {"Title": texts[0].splitlines()[0].removeprefix("# ")}
+    frame["Short path, 50 minutes"] = SHORT_PATH.search(texts[0])[1]
+    for heading in ("Open question", "Make it your own"):
+        frame[heading] = re.search(AT_THE_END % heading, "\n".join(texts), re.S)[1]
+    return {m[1]: Asked(m[4], m[2], int(m[3]), m[5].strip()) for m in found}, frame
+
+
+def page_of(section: str, figures: list[str] = ()) -> str:
+    """The instructor's page, Markdown: goals, exercises with solutions and mistakes, rubric, figures."""
+    questions, frame = asked(section)
+    own = getattr(exercises, f"s{section.replace('.', '_')}")
+    total = sum(one.minutes for one in questions.values())
+    parts = [f"# {frame.pop('Title')}: for the instructor", "## Goals", "Afterwards a student can"]
+    parts += ["\n".join(f"- {goal};" for goal in own.GOALS)]
+    path = frame.pop("Short path, 50 minutes")
+    parts += [
+        "## Short path",
+        f"For a class of 50 minutes: {path}",
+        f"## Exercises, {total} minutes",
+    ]
+    rows = [f"| {n} | {q.title} | {q.level} | {q.minutes} |" for n, q in questions.items()]
+    parts += ["\n".join(["| | | level | minutes |", "|---|---|---|---|", *rows])]
+    for number, question in questions.items():
+        hints = "\n".join(f"- {hint}" for hint in EXERCISES[number].mistakes)
+        source = inspect.getsource(EXERCISES[number].solve).strip()
+        parts += [f"### {number} {question.title}", question.text, "Mistakes that the hints name:"]
+        parts += [hints, "A solution:", f"```python\n{source}\n```"]
+    for heading, text in frame.items():
+        parts += [f"## {heading}", text]
+        if heading == "Open question":
+            rubric = "\n".join(f"- {line} (1 point)" for line in own.RUBRIC)
+            parts += [f"Out of {len(own.RUBRIC)} points:", rubric]
+    parts += ["## Figures", "1,920 pixels wide, for slides."] if figures else []
+    return "\n\n".join([*parts, *(f"![{name}]({quote(name)})" for name in figures)]) + "\n"
+
+
+def instructor(section: str) -> Path:
+    """Write a section's page for the instructor, and its main figures as PNGs; the page's path.
+
+    The notebook is run with what is kept; its main figures are those of cells tagged "figure".
+    """
+    place = COURSE / "instructor" / section
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    notebook, names = notebook_of(section), []
+    code = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+
+    def keep(number: int, figures: list) -> None:
+        for figure in figures if "figure" in code[number - 1].metadata.get("tags", []) else []:
+            figure.set_dpi(100)
+            box = figure.get_tightbbox().padded(0.1)  # inches
+            names.append(f"figure {len(names) + 1}.png")
+            figure.savefig(place / names[-1], dpi=1920 / box.width, bbox_inches=box)
+
+    retrain.run(notebook, keep)
+    book = new_notebook(cells=[new_markdown_cell(page_of(section, names))])
+    book.metadata["title"] = f"{section} for the instructor"
+    page, _ = HTMLExporter().from_notebook_node(book)
+    (place / "index.html").write_text(page, encoding="utf-8")
+    return place / "index.html"
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="companion.classroom",
@@ -268,9 +360,12 @@ def main(arguments: list[str] | None = None) -> None:
     making.add_argument("--whole", action="store_true", help="the section, not its exercises alone")
     grading = commands.add_parser("grade", parents=[both], help="grade what they handed in")
     grading.add_argument("folder", type=Path, help="with a notebook, or a folder, for each student")
+    commands.add_parser("instructor", parents=[both], help="a page to teach from, and figures")
     given = parser.parse_args(arguments)
     try:
-        if given.command == "assignment":
+        if given.command == "instructor":
+            print(f"For you alone: {instructor(given.section)}")
+        elif given.command == "assignment":
             print(f"For your students: {assign(given.section, given.whole, given.seed)}")
         else:
             print(f"The table: {grade(given.section, given.folder, given.seed)}")

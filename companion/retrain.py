@@ -16,6 +16,7 @@ import json
 import linecache
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -31,10 +32,11 @@ def code_cells(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def run(path: Path) -> dict:
+def run(path: Path, look: Callable | None = None) -> dict:
     """Execute a notebook's code in a fresh `__main__`, without Jupyter; its names.
 
-    Pictures are drawn and not shown; a panel draws its first picture, and no widget is made.
+    Pictures are drawn and not shown; a panel draws its first picture, and no widget is made. `look`
+    gets each code cell's number, from 1, and the figures that it left.
     """
     import matplotlib
 
@@ -47,6 +49,8 @@ def run(path: Path) -> dict:
         name = f"<{path.stem} cell {number}>"
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)  # for tracebacks
         exec(compile(source, name, "exec"), main.__dict__)
+        if look:
+            look(number, [pyplot.figure(one) for one in pyplot.get_fignums()])
         pyplot.close("all")
     return main.__dict__
 

@@ -24,11 +24,13 @@ KEPT["language_info"] = {"name": "python"}
 
 
 def normalised(notebook):
-    """The notebook without what changes from run to run or from machine to machine."""
+    """The notebook without what changes from run to run or from machine to machine.
+
+    A cell's metadata, tags and an instructor's own, stay, but for times.
+    """
     notebook.metadata = nbformat.from_dict(KEPT)
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
     return notebook

@@ -12,12 +12,17 @@ import time
 import warnings
 import zipfile
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 import torch
+from cells import definitions
+from PIL import Image
 
-from companion import classroom
+from companion import classroom, retrain
 from companion.exercises import EXERCISES, judge, machinery
+from companion.training import kept
 
 SECTIONS = [f"31.{number}" for number in range(1, 7)]
 
@@ -44,7 +49,8 @@ def test_a_master_has_every_exercise_a_stub_a_grade_cell_and_no_old_solution(sec
     assert sum(cell.get("points", 0) for cell in graded) == len(numbers)
     text = "\n".join(cell.source for cell in book.cells)
     assert "solution(" not in text and text.count("### BEGIN SOLUTION") == len(numbers)
-    assert ("fit_or_load" in text) == whole
+    assert ("fit_or_load" in text) == ("Make it your own" in text) == whole
+    assert text.count("**Open question**") == text.count("*Your answer:*") == 1
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -94,6 +100,80 @@ def test_no_function_that_is_handed_out_solves_an_exercise_unless_the_check_forb
                 fits = function.__module__ == part.name and len(wanted) == len(cases[0])
                 if fits and judge(exercise._replace(forbidden=()), function).points:
                     assert {name, folder} & set(exercise.forbidden), f"{part.name}.{name}"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_for_an_instructor_has_all_that_a_class_needs(section):
+    questions, frame = classroom.asked(section)
+    numbers = [number for number in EXERCISES if number.startswith(section)]
+    assert list(questions) == numbers
+    assert all(5 <= one.minutes <= 40 and one.title[0].isupper() for one in questions.values())
+    levels = [("easy", "medium", "hard").index(one.level) for one in questions.values()]
+    assert levels[0] <= levels[-1] and len(set(levels)) > 1
+    own = vars(importlib.import_module(f"companion.exercises.s{section.replace('.', '_')}"))
+    page = classroom.page_of(section, ["figure 1.png"])
+    parts = [f"- {goal};" for goal in own["GOALS"]] + [
+        f"- {line} (1 point)" for line in own["RUBRIC"]
+    ]
+    for number in numbers:
+        parts += [written(number).strip(), questions[number].text, *EXERCISES[number].mistakes]
+    for part in [*parts, *frame.values(), "![figure 1.png](figure%201.png)"]:
+        assert page.count(part) >= 1, part
+    assert 3 <= len(own["GOALS"]) <= 6 and len(own["RUBRIC"]) == 4
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_rubric_is_handed_out(section):
+    (lines,) = [
+        vars(importlib.import_module(f"companion.exercises.s{section.replace('.', '_')}"))["RUBRIC"]
+    ]
+    held = "".join(cell.source for cell in classroom.master(section, whole=True).cells)
+    files = classroom.package_without_solutions(section, whole=True)
+    held += "".join(files[name].decode() for name in files if name.endswith(".py"))
+    assert not [line for line in lines if line in held]
+
+
+def test_an_instructor_gets_the_marked_figures_as_wide_pictures(tmp_path, monkeypatch):
+    def run(path, look):
+        for number in range(1, len(retrain.code_cells(path)) + 1):
+            figure, axis = plt.subplots(figsize=(3 + number / 50, 2))
+            axis.set(ylabel="a label\nof two lines", title=f"cell {number}")
+            look(number, [figure])
+            plt.close(figure)
+
+    monkeypatch.setattr(classroom, "COURSE", tmp_path)
+    monkeypatch.setattr(retrain, "run", run)
+    page = classroom.instructor("31.4")
+    code = [
+        c for c in nbformat.read(classroom.notebook_of("31.4"), 4).cells if c.cell_type == "code"
+    ]
+    marked = [cell for cell in code if "figure" in cell.metadata.get("tags", [])]
+    pictures = sorted(page.parent.glob("*.png"))
+    assert len(pictures) == len(marked) >= 3
+    assert {Image.open(path).width for path in pictures} <= {1919, 1920, 1921}
+    text = page.read_text(encoding="utf-8")
+    assert "for the instructor" in text and all(path.name in text for path in pictures)
+
+
+# What a section's snippet uses that its notebook makes in passing; small, for the test.
+USED = {"31.5": {"build": "partial(Colours, sides=(1, 16), width=16, latent=2, patch=2)"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_reader_can_make_a_section_their_own(section, tmp_path, monkeypatch):
+    """The code of "Make it your own", as it stands there, on a folder of 18 pictures."""
+    text = classroom.asked(section)[1]["Make it your own"]
+    code = re.search(r"```python\n(.+?)```", text, re.S)[1].replace("~/Pictures", str(tmp_path))
+    for number in range(18):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(kept, "TRAINED", tmp_path / "trained")
+    names = definitions(section)
+    names |= {name: eval(source, names) for name, source in USED.get(section, {}).items()}
+    exec(code, names)
+    assert names["mine"].train.shape[0] == 17 and names["own"]
+    assert list((tmp_path / "trained" / "mine").glob("*.safetensors"))
 
 
 def handed_in(section: str, answers: dict[str, str]):

@@ -2,6 +2,8 @@ import json
 import sys
 
 import pytest
+import run_notebook
+from nbformat.v4 import new_code_cell, new_notebook
 
 from companion import retrain
 
@@ -35,6 +37,22 @@ def test_a_notebooks_code_runs_without_jupyter_and_its_source_can_be_read(notebo
         and names["source"].strip().startswith("def loss")
         and names["module"] == "__main__"
     )
+
+
+def test_a_look_gets_the_figures_that_each_cell_left(notebook):
+    draw = (
+        "import matplotlib.pyplot as plt\nfor n in range({}):\n    plt.subplots()\n    plt.show()"
+    )
+    path, seen = notebook(draw.format(2), "x = 1", draw.format(1)), {}
+    retrain.run(path, lambda number, figures: seen.update({number: len(figures)}))
+    assert seen == {1: 2, 2: 0, 3: 1}
+
+
+def test_what_is_written_keeps_a_cells_own_metadata_and_no_times():
+    cell = new_code_cell("1", metadata={"tags": ["figure"], "slideshow": {"slide_type": "slide"}})
+    cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
+    (kept,) = run_notebook.normalised(new_notebook(cells=[cell])).cells
+    assert kept.metadata == {"tags": ["figure"], "slideshow": {"slide_type": "slide"}}
 
 
 def test_it_asks_for_the_named_checkpoints(notebook, monkeypatch):

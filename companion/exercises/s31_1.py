@@ -73,6 +73,20 @@ def ordered(*axes):
     return wrong
 
 
+GOALS = (
+    "write an encoder, a decoder and their loss, and name the loss's unit",
+    "compare a bottleneck with PCA of the same size, and prove what PCA leaves",
+    "say what the error, a probe, samples and interpolations each tell of a code",
+    "explain what a shortcut that moves space into channels saves a deep network from learning",
+)
+RUBRIC = (  # of the open question, a point each
+    "Size: reads the error at 32 dimensions beside PCA's, and says that numbers are not bits.",
+    "Anonymity: the decoder returns the picture, and a classifier still reads it: what identifies is kept.",
+    "Against both: what is unlike the training set comes back as something else (section 6).",
+    "Names a measurement that is missing, such as telling two scans of one patient by their codes, "
+    "with a baseline.",
+)
+
 EXERCISES = {
     "31.1.1": Exercise(
         predicted,

@@ -56,6 +56,19 @@ def swapped_penalty(activity, target):
     return (mean * (mean / target).log() + off).sum()
 
 
+GOALS = (
+    "say what the best denoiser returns, and derive the score from it",
+    "compare a method with rivals that are tuned as carefully as itself",
+    "build three sparse dictionaries, and measure what they find in directions and in codes",
+    "tell the name of a latent from its effect",
+)
+RUBRIC = (  # of the open question, a point each
+    "Asks for a control: random directions earn names too (section 8).",
+    "Tests the name by acting: steering, against random directions and against the mean difference.",
+    "Asks for another seed or size: few latents have a twin.",
+    "Says which result would refute the name.",
+)
+
 EXERCISES = {
     "31.2.1": Exercise(
         variance_of_denoised,

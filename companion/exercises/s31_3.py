@@ -39,6 +39,20 @@ def log_weights(draw):
     return [(small,), (torch.randn(5, 4, generator=draw) + levels,)]
 
 
+GOALS = (
+    "derive the ELBO and its gap, and compute both where the truth is known",
+    "explain by variance why the gradient goes through the sample",
+    "tell what holes, interpolations and samples say about a prior",
+    "estimate log p(x), and split what is lost into the amortization and the approximation gap",
+    "say where the blur comes from, and under which likelihood a draw is snow",
+)
+RUBRIC = (  # of the open question, a point each
+    "Both can be right: likelihood and the look of samples are different yardsticks.",
+    "Likelihood: the same binarisation or pixels, the same estimator and K, proposals good enough.",
+    "Samples: the decoder's means or draws, from the prior or from a Gaussian fitted afterwards.",
+    "A score beside its reference row (as many training digits), with its range over seeds.",
+)
+
 EXERCISES = {
     "31.3.1": Exercise(
         nats_lost,

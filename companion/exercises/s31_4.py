@@ -48,6 +48,20 @@ def axes(draw):
     ]
 
 
+GOALS = (
+    "split the KL, and say which part a method penalises",
+    "say what each of five scores rewards, and what it does not see",
+    "separate the effect of a weight from that of the seed",
+    "predict when an axis of a linear model becomes inactive",
+    "recognise a collapse, mend it, and say what the code is worth",
+)
+RUBRIC = (  # of the open question, a point each
+    "All runs of both methods, medians and ranges: the seed explains most of several scores.",
+    "More than one score, and what each does not see: MIG a shared axis, the β-VAE score a rotation.",
+    "The scores of an oracle, of noise and of a rotated code in the same protocol.",
+    "What told the method the factors: a rotation costs the likelihood nothing, only the family of q.",
+)
+
 EXERCISES = {
     "31.4.1": Exercise(
         gap_of,

@@ -59,6 +59,19 @@ def terms_of_levels(draw):
     return cases
 
 
+GOALS = (
+    "draw the two passes of a hierarchy, and write the prior and the posterior of a level",
+    "measure which levels are used, and say what revives one",
+    "test a cause, such as depth, with everything else equal",
+    "count an image in bits a dimension, and write it into a file of that length",
+)
+RUBRIC = (  # of the open question, a point each
+    "The shallow model with as many weights, and the deep one with few: equal size.",
+    "The same steps, rate, averaging and warm-up for both.",
+    "Several seeds, and a gain beyond their range.",
+    "The KL of each level: levels that hold nothing cannot have gained the nat.",
+)
+
 EXERCISES = {
     "31.5.1": Exercise(
         levels_needed,

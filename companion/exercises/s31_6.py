@@ -64,6 +64,19 @@ def frequencies(tokens, size):
     return tokens.flatten().bincount(minlength=size).double() / tokens.numel()
 
 
+GOALS = (
+    "write a quantiser, and say what reaches the encoder through it",
+    "say how a codebook dies, and keep it alive",
+    "compare codes by bits that count, with a prior and with entropy, beside PCA",
+    "explain what an adversary adds to a picture, and what it costs in error",
+)
+RUBRIC = (  # of the open question, a point each
+    "Sharp is not true: the adversary's picture errs more than the blurred one, by section 9's table.",
+    "Counts: a few hundred bits cannot hold the details that are shown; the decoder supplies them.",
+    "Says where they come from: the training pictures; an unusual picture is drawn as a usual one.",
+    "Names what would have to be stored or shown: a lossless file, a residual, a map of the error.",
+)
+
 EXERCISES = {
     "31.6.1": Exercise(
         largest_codebook,
