@@ -31,7 +31,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
 
 from companion import exercises, retrain
-from companion.exercises import EXERCISES
+from companion.exercises import EXERCISES, PROOFS
 
 ROOT = Path(__file__).resolve().parent.parent
 COURSE = ROOT / "build" / "classroom"
@@ -311,6 +311,7 @@ def page_of(section: str, figures: list[str] = ()) -> str:
         source = inspect.getsource(EXERCISES[number].solve).strip()
         parts += [f"### {number} {question.title}", question.text, "Mistakes that the hints name:"]
         parts += [hints, "A solution:", f"```python\n{source}\n```"]
+        parts += [f"```text\n{proof}\n```" for proof in [PROOFS.get(number)] if proof]
     for heading, text in frame.items():
         parts += [f"## {heading}", text]
         if heading == "Open question":

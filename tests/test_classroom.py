@@ -5,6 +5,7 @@ import csv
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import re
 import textwrap
@@ -21,7 +22,7 @@ from cells import definitions
 from PIL import Image
 
 from companion import classroom, retrain
-from companion.exercises import EXERCISES, judge, machinery
+from companion.exercises import EXERCISES, PROOFS, judge, machinery
 from companion.training import kept
 
 SECTIONS = [f"31.{number}" for number in range(1, 7)]
@@ -116,17 +117,40 @@ def test_the_page_for_an_instructor_has_all_that_a_class_needs(section):
         f"- {line} (1 point)" for line in own["RUBRIC"]
     ]
     for number in numbers:
-        parts += [written(number).strip(), questions[number].text, *EXERCISES[number].mistakes]
+        parts += [
+            PROOFS.get(number, ""),
+            written(number).strip(),
+            questions[number].text,
+            *EXERCISES[number].mistakes,
+        ]
     for part in [*parts, *frame.values(), "![figure 1.png](figure%201.png)"]:
         assert page.count(part) >= 1, part
     assert 3 <= len(own["GOALS"]) <= 6 and len(own["RUBRIC"]) == 4
 
 
+# What each proof ends in, by the solution: {number: arguments}.
+ENDS = {"31.1.2": (), "31.2.2": (), "31.4.4": (1, 4, math.pi / 4), "31.5.2": (3, 0.25, 0, 1)}
+ENDS |= {"31.4.5": (torch.tensor([2.0]), 0.25, 4), "31.6.5": (1, 2, 1, 16)}
+ENDS["31.6.4"] = (*(torch.tensor([v]) for v in (1.0, 0.4, -0.1)), 0.25)
+
+
+def test_where_pencil_comes_first_there_is_a_proof_that_ends_in_the_solutions_number():
+    questions = {n: one for section in SECTIONS for n, one in classroom.asked(section)[0].items()}
+    pencil = {
+        n for n, q in questions.items() if re.search("[Pp]encil|[Pp]rove|Show", q.title + q.text)
+    }
+    assert pencil <= set(PROOFS)
+    for number, arguments in ENDS.items():
+        value = float(EXERCISES[number].solve(*arguments))
+        words = {f"{value:.{digits}f}".removeprefix("0") for digits in range(4)}
+        text = PROOFS[number] + questions[number].text
+        assert any(re.search(rf"(?<![\d.]){re.escape(word)}(?!\d)", text) for word in words), number
+
+
 @pytest.mark.parametrize("section", SECTIONS)
-def test_no_rubric_is_handed_out(section):
-    (lines,) = [
-        vars(importlib.import_module(f"companion.exercises.s{section.replace('.', '_')}"))["RUBRIC"]
-    ]
+def test_no_rubric_and_no_proof_is_handed_out(section):
+    own = importlib.import_module(f"companion.exercises.s{section.replace('.', '_')}")
+    lines = [*own.RUBRIC, *(line for proof in own.PROOFS.values() for line in proof.splitlines())]
     held = "".join(cell.source for cell in classroom.master(section, whole=True).cells)
     files = classroom.package_without_solutions(section, whole=True)
     held += "".join(files[name].decode() for name in files if name.endswith(".py"))

@@ -12,8 +12,11 @@ from pathlib import Path
 from companion.exercises.machinery import Exercise, Folded, Verdict, borrowed, judge
 
 EXERCISES: dict[str, Exercise] = {}
+PROOFS: dict[str, str] = {}  # where pencil comes first
 for _file in sorted(Path(__file__).parent.glob("s31_*.py")):  # a section's exercises are its file
-    EXERCISES |= import_module(f"{__name__}.{_file.stem}").EXERCISES
+    _section = import_module(f"{__name__}.{_file.stem}")
+    EXERCISES |= _section.EXERCISES
+    PROOFS |= _section.PROOFS
 
 
 def check(number: str, attempt: Callable, *own, seed: int = 0) -> Verdict:
@@ -37,5 +40,8 @@ def check(number: str, attempt: Callable, *own, seed: int = 0) -> Verdict:
 
 
 def solution(number: str) -> Folded:
-    """The solution's source, folded: click to open it."""
-    return Folded(f"Solution of {number}", inspect.getsource(EXERCISES[number].solve))
+    """The solution's source, and the proof where one is asked for, folded: click to open it."""
+    source = inspect.getsource(EXERCISES[number].solve)
+    return Folded(
+        f"Solution of {number}", "\n".join([source, *PROOFS.get(number, "").splitlines()])
+    )

@@ -73,6 +73,13 @@ def ordered(*axes):
     return wrong
 
 
+PROOFS = {
+    "31.1.2": """The code keeps the numbers wᵢᵀx, and the best reconstruction from them is x̂ = Σ wᵢ wᵢᵀx.
+The wᵢ are orthonormal, so |x - x̂|² = |x|² - Σ (wᵢᵀx)². The means over x are
+E|x|² = tr C and E(wᵀx)² = wᵀCw. The tilted direction keeps (9 + 2)/2 = 5.5, v₂ keeps 4:
+16 - 9.5 = 6.5.""",
+}
+
 GOALS = (
     "write an encoder, a decoder and their loss, and name the loss's unit",
     "compare a bottleneck with PCA of the same size, and prove what PCA leaves",

@@ -56,6 +56,12 @@ def swapped_penalty(activity, target):
     return (mean * (mean / target).log() + off).sum()
 
 
+PROOFS = {
+    "31.2.2": """With |d| = 1 the loss is |x|² - 2az + z² + λz, a parabola in z that opens upwards; its
+vertex is at z = a - λ/2. Where that is negative, z = 0 is best: z = max(a - λ/2, 0), a soft
+threshold. Here 3 - 1/2 = 2.5.""",
+}
+
 GOALS = (
     "say what the best denoiser returns, and derive the score from it",
     "compare a method with rivals that are tuned as carefully as itself",

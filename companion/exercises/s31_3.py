@@ -39,6 +39,13 @@ def log_weights(draw):
     return [(small,), (torch.randn(5, 4, generator=draw) + levels,)]
 
 
+PROOFS = {
+    "31.3.2": """With n pixels in all, whose squared errors sum to E, the distortion is
+n/2 log(2πs²) + E/(2s²). Its derivative by s² is n/(2s²) - E/(2s⁴): negative below
+s² = E/n, zero there, positive above. So the best s² is E/n, the mean squared error a pixel.
+An image of 784 pixels with that error costs 392 (log(2πs²) + 1) nats.""",
+}
+
 GOALS = (
     "derive the ELBO and its gap, and compute both where the truth is known",
     "explain by variance why the gradient goes through the sample",

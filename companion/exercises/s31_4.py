@@ -48,6 +48,18 @@ def axes(draw):
     ]
 
 
+PROOFS = {
+    "31.4.4": """KL(N(0, C) ‖ N(0, I)) = (tr C - 2 - log det C)/2: a turn changes neither trace nor
+determinant. The total correlation is (log C₁₁C₂₂ - log det C)/2. Turned by θ the variances
+are a cos²θ + b sin²θ and a sin²θ + b cos²θ, and their product is ab + (a - b)² sin²(2θ)/4.
+So it is ½ log(1 + (a - b)² sin²(2θ)/4ab), largest at 45°: ½ log(25/16) = .223 nats.""",
+    "31.4.5": """Of one axis, up to a constant: λ(1 - wr)²/(2s²) + w²v/(2s²) + β(r²λ + v - 1 - log v)/2.
+Write t = βs². The best v is t/(t + w²), the best r is w/(t + w²). With both the loss is
+β/2 · [λ/u + log(u/t)], where u = t + w² is at least t. Its derivative by u is zero at u = λ.
+So w² = λ - βs² where that is positive; from s² = λ/β on w = 0, and the axis is inactive.
+Before, v = βs²/λ and r²λ = 1 - v, so that the KL is -½ log v = ½ log(λ/βs²).""",
+}
+
 GOALS = (
     "split the KL, and say which part a method penalises",
     "say what each of five scores rewards, and what it does not see",

@@ -59,6 +59,14 @@ def terms_of_levels(draw):
     return cases
 
 
+PROOFS = {
+    "31.5.2": """The exponents are -(z - μ↑)²/2v↑ and -(z - μ↓)²/2v↓. In their sum z² has the factor
+-½(1/v↑ + 1/v↓) and z the factor μ↑/v↑ + μ↓/v↓; complete the square, and it is -(z - μ)²/2v
+plus a constant, with v and μ of section 3. The KL to the prior is
+½ [v/v↓ + (μ - μ↓)²/v↓ - 1 - log(v/v↓)], and μ - μ↓ = (v/v↑)(μ↑ - μ↓). Where v↑ grows without
+bound, v tends to v↓, μ to μ↓, and the KL to 0. N(3, ¼) on N(0, 1): v = .2, μ = 2.4, 3.28 nats.""",
+}
+
 GOALS = (
     "draw the two passes of a hierarchy, and write the prior and the posterior of a level",
     "measure which levels are used, and say what revives one",

@@ -64,6 +64,15 @@ def frequencies(tokens, size):
     return tokens.flatten().bincount(minlength=size).double() / tokens.numel()
 
 
+PROOFS = {
+    "31.6.4": """The straight-through estimator hands `upstream` to z as it is. Of the two terms that pull,
+the first sees sg[z]; the commitment β|z - sg[e]|² has the gradient 2β(z - e).
+To check: -.1 + 2 · .25 · (1 - .4) = .2.""",
+    "31.6.5": """K cells share a volume of D axes: a cell's side goes as K^(-1/D), its squared error as
+K^(-2/D). To divide the error by f takes f^(D/2) times the codes: 2⁸ = 256 times to halve it
+on 16 axes.""",
+}
+
 GOALS = (
     "write a quantiser, and say what reaches the encoder through it",
     "say how a codebook dies, and keep it alive",

@@ -106,11 +106,11 @@ ROWS |= {"VAE,\nprior": ("VAE", 0), "VAE,\nfull": ("VAE", 1)}
 OWN = {"plain,\nown codes": ("plain", 2), "VAE,\nown codes": ("VAE", 2)}
 
 
-def sample_wall(walls: dict, epochs: dict[int, int], digits: torch.Tensor, reference: dict) -> None:
+def sample_wall(walls: dict, epochs: int, digits: torch.Tensor, reference: dict) -> None:
     """Samples of each model and Gaussian in blocks of twelve, their scores below; real digits last.
 
-    walls: {("plain" or "VAE", latent dimensions): what `latent_wall` found}; epochs: what each number
-    of dimensions was trained for. digits: real images (N, C, H, W), of which twelve stand below each,
+    walls: {("plain" or "VAE", latent dimensions): what `latent_wall` found}; epochs: what they were
+    trained for. digits: real images (N, C, H, W), of which twelve stand below each,
     and `reference` their three scores.
     """
     sizes, last = sorted({k for _, k in walls}), in_words(*reference.values())
@@ -122,7 +122,7 @@ def sample_wall(walls: dict, epochs: dict[int, int], digits: torch.Tensor, refer
             block(axis, wall["pixels"][12 * i :][:12], in_words(*wall["scores"][i]))
     axes[4, 0].set_ylabel("training\ndigits", rotation=0, ha="right", va="center")
     for k, top, axis, images in zip(sizes, axes[0], axes[4], digits.split(12), strict=False):
-        top.set_title(f"{k} dimensions, {epochs[k]} epochs")
+        top.set_title(f"{k} dimensions, {epochs} epochs")
         block(axis, images, last)
     figure.suptitle("below each block: Fréchet distance, density, coverage")
     plt.show()
