@@ -173,7 +173,9 @@ def test_a_right_function_is_shown_on_the_notebooks_own_numbers(capsys):
 @pytest.mark.parametrize("number", EXERCISES)
 def test_a_solution_opens_on_a_click(number):
     folded = solution(number)
-    assert inspect.getsource(EXERCISES[number].solve) == folded.text
+    source, proof = inspect.getsource(EXERCISES[number].solve), exercises.PROOFS.get(number, "")
+    assert folded.text.startswith(source) and folded.text.endswith(proof)
+    assert len(folded.text) == len(source) + len(proof) + bool(proof)
     assert folded._repr_html_().startswith("<details><summary>Solution of 31.")
 
 
