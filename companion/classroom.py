@@ -12,8 +12,10 @@ not withstand an attack.
 
 import argparse
 import ast
+import contextlib
 import csv
 import inspect
+import io
 import os
 import re
 import shutil
@@ -297,7 +299,7 @@ def page_of(section: str, figures: list[str] = ()) -> str:
     own = getattr(exercises, f"s{section.replace('.', '_')}")
     total = sum(one.minutes for one in questions.values())
     parts = [f"# {frame.pop('Title')}: for the instructor", "## Goals", "Afterwards a student can"]
-    parts += ["\n".join(f"- {goal};" for goal in own.GOALS)]
+    parts += [";\n".join(f"- {goal}" for goal in own.GOALS) + "."]
     path = frame.pop("Short path, 50 minutes")
     parts += [
         "## Short path",
@@ -311,7 +313,8 @@ def page_of(section: str, figures: list[str] = ()) -> str:
         source = inspect.getsource(EXERCISES[number].solve).strip()
         parts += [f"### {number} {question.title}", question.text, "Mistakes that the hints name:"]
         parts += [hints, "A solution:", f"```python\n{source}\n```"]
-        parts += [f"```text\n{proof}\n```" for proof in [PROOFS.get(number)] if proof]
+        if number in PROOFS:
+            parts += ["A proof:", f"```text\n{PROOFS[number]}\n```"]
     for heading, text in frame.items():
         parts += [f"## {heading}", text]
         if heading == "Open question":
@@ -339,7 +342,9 @@ def instructor(section: str) -> Path:
             names.append(f"figure {len(names) + 1}.png")
             figure.savefig(place / names[-1], dpi=1920 / box.width, bbox_inches=box)
 
-    retrain.run(notebook, keep)
+    print(f"Running {section} for its figures, some minutes.")
+    with contextlib.redirect_stdout(io.StringIO()):
+        retrain.run(notebook, keep)
     book = new_notebook(cells=[new_markdown_cell(page_of(section, names))])
     book.metadata["title"] = f"{section} for the instructor"
     page, _ = HTMLExporter().from_notebook_node(book)

@@ -113,7 +113,7 @@ def test_the_page_for_an_instructor_has_all_that_a_class_needs(section):
     assert levels[0] <= levels[-1] and len(set(levels)) > 1
     own = vars(importlib.import_module(f"companion.exercises.s{section.replace('.', '_')}"))
     page = classroom.page_of(section, ["figure 1.png"])
-    parts = [f"- {goal};" for goal in own["GOALS"]] + [
+    parts = [f"- {goal}" for goal in own["GOALS"]] + [
         f"- {line} (1 point)" for line in own["RUBRIC"]
     ]
     for number in numbers:

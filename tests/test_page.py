@@ -147,15 +147,14 @@ def run_all(driver, address, width=1300):
 
 def wait_for_the_cells(page):
     """Until no cell runs or waits, however long: as long as cells go on ending or printing."""
-    before, last = None, time.monotonic()
+    before, still = None, 0
     while True:
         now = page.evaluate(CELLS)
         waiting = [line for prompt, line, _ in now if prompt == "[*]:"]
         if not waiting:
             break
-        if now != before:
-            before, last = now, time.monotonic()
-        elif time.monotonic() - last > PATIENCE:
+        before, still = now, still + 1 if now == before else 0
+        if still > 2 * PATIENCE:
             pytest.fail(f"nothing has happened for {PATIENCE} s in the cell {waiting[0]!r}")
         page.wait_for_timeout(500)
     skipped = [line for prompt, line, _ in now if prompt == "[ ]:"]
