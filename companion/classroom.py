@@ -278,19 +278,32 @@ EXERCISE = re.compile(
     r"\*\*(31\.\d\.\d)\*\* \((easy|medium|hard), (\d+) min\) \*([^*]+?)[.]?\* (.+)", re.S
 )
 AT_THE_END = r"\*\*%s\*\* (\(\d+ min\)\. .+?)(?=\n\n\*\*|\n## |\Z)"
-SHORT_PATH = re.compile(r"\*The short path, for a class of 50 minutes: (.+)\*")
+FRAME = {  # what stands around the exercises: heading on the page -> where a notebook has it
+    "Title": r"\A# (.+)",
+    "Short path": r"\*The short path, for a class of 50 minutes: (.+)\*",
+    "Open question": AT_THE_END % "Open question",
+    "Make it your own": AT_THE_END % "Make it your own",
+}
 
 
 def asked(section: str) -> tuple[dict[str, Asked], dict[str, str]]:
-    """A notebook's exercises, {number: how it is asked}, and {heading: text} of what frames them."""
-    cells = nbformat.read(notebook_of(section), 4).cells
-    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    found = [match for text in texts for match in EXERCISE.finditer(text)]
-    frame = {"Title": texts[0].splitlines()[0].removeprefix("# ")}
-    frame["Short path, 50 minutes"] = SHORT_PATH.search(texts[0])[1]
-    for heading in ("Open question", "Make it your own"):
-        frame[heading] = re.search(AT_THE_END % heading, "\n".join(texts), re.S)[1]
-    return {m[1]: Asked(m[4], m[2], int(m[3]), m[5].strip()) for m in found}, frame
+    """A notebook's exercises, {number: how it is asked}, and {heading of FRAME: text}."""
+    path = notebook_of(section)
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+    found = [match for cell in cells for match in EXERCISE.finditer(cell.source)]
+    text, frame = "\n".join(cell.source for cell in cells), {}
+    for heading, pattern in FRAME.items():
+        match = re.search(pattern, text) or re.search(pattern, text, re.S)
+        if not match:
+            raise ClassroomError(f"{path.name} has no {heading.lower()}: see how another has it.")
+        frame[heading] = match[1]
+    questions = {m[1]: Asked(m[4], m[2], int(m[3]), m[5].strip()) for m in found}
+    if missing := {n for n in EXERCISES if n.startswith(f"{section}.")} - set(questions):
+        raise ClassroomError(
+            f"{path.name}: {min(missing)} needs its level, minutes and title, "
+            f"such as **{min(missing)}** (easy, 10 min) *Title.*"
+        )
+    return questions, frame
 
 
 def page_of(section: str, figures: list[str] = ()) -> str:
@@ -300,12 +313,8 @@ def page_of(section: str, figures: list[str] = ()) -> str:
     total = sum(one.minutes for one in questions.values())
     parts = [f"# {frame.pop('Title')}: for the instructor", "## Goals", "Afterwards a student can"]
     parts += [";\n".join(f"- {goal}" for goal in own.GOALS) + "."]
-    path = frame.pop("Short path, 50 minutes")
-    parts += [
-        "## Short path",
-        f"For a class of 50 minutes: {path}",
-        f"## Exercises, {total} minutes",
-    ]
+    parts += ["## Short path", f"For a class of 50 minutes: {frame.pop('Short path')}"]
+    parts += [f"## Exercises, {total} minutes"]
     rows = [f"| {n} | {q.title} | {q.level} | {q.minutes} |" for n, q in questions.items()]
     parts += ["\n".join(["| | | level | minutes |", "|---|---|---|---|", *rows])]
     for number, question in questions.items():
@@ -329,25 +338,28 @@ def instructor(section: str) -> Path:
 
     The notebook is run with what is kept; its main figures are those of cells tagged "figure".
     """
-    place = COURSE / "instructor" / section
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    notebook, names = notebook_of(section), []
+    notebook, pictures = notebook_of(section), {}
+    asked(section)  # what is missing is said before the minutes that follow
     code = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
 
     def keep(number: int, figures: list) -> None:
         for figure in figures if "figure" in code[number - 1].metadata.get("tags", []) else []:
             figure.set_dpi(100)
             box = figure.get_tightbbox().padded(0.1)  # inches
-            names.append(f"figure {len(names) + 1}.png")
-            figure.savefig(place / names[-1], dpi=1920 / box.width, bbox_inches=box)
+            file = pictures[f"figure {len(pictures) + 1}.png"] = io.BytesIO()
+            figure.savefig(file, dpi=1920 / box.width, bbox_inches=box)
 
     print(f"Running {section} for its figures, some minutes.")
     with contextlib.redirect_stdout(io.StringIO()):
         retrain.run(notebook, keep)
-    book = new_notebook(cells=[new_markdown_cell(page_of(section, names))])
+    book = new_notebook(cells=[new_markdown_cell(page_of(section, list(pictures)))])
     book.metadata["title"] = f"{section} for the instructor"
     page, _ = HTMLExporter().from_notebook_node(book)
+    place = COURSE / "instructor" / section
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for name, file in pictures.items():
+        (place / name).write_bytes(file.getvalue())
     (place / "index.html").write_text(page, encoding="utf-8")
     return place / "index.html"
 
@@ -359,14 +371,15 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    both = argparse.ArgumentParser(add_help=False)
-    both.add_argument("section", help="31.1 to 31.6")
+    section = argparse.ArgumentParser(add_help=False)
+    section.add_argument("section", help="31.1 to 31.6")
+    both = argparse.ArgumentParser(add_help=False, parents=[section])
     both.add_argument("--seed", type=int, default=0, help="chooses the hidden inputs")
     making = commands.add_parser("assignment", parents=[both], help="write what students get")
     making.add_argument("--whole", action="store_true", help="the section, not its exercises alone")
     grading = commands.add_parser("grade", parents=[both], help="grade what they handed in")
     grading.add_argument("folder", type=Path, help="with a notebook, or a folder, for each student")
-    commands.add_parser("instructor", parents=[both], help="a page to teach from, and figures")
+    commands.add_parser("instructor", parents=[section], help="a page to teach from, and figures")
     given = parser.parse_args(arguments)
     try:
         if given.command == "instructor":

@@ -200,6 +200,26 @@ def test_a_reader_can_make_a_section_their_own(section, tmp_path, monkeypatch):
     assert list((tmp_path / "trained" / "mine").glob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [
+        ("**Open question** (20 min)", "has no open question"),
+        ("**Make it your own** (", "has no make it your own"),
+        ("*The short path", "has no short path"),
+        ("**31.4.2** (easy, 10 min)", "31.4.2 needs its level, minutes and title"),
+    ],
+)
+def test_a_notebook_that_lacks_what_the_page_needs_costs_a_sentence(
+    cut, words, tmp_path, monkeypatch
+):
+    text = classroom.notebook_of("31.4").read_text()
+    path = tmp_path / "31.4_mine.ipynb"
+    path.write_text(text.replace(cut, "gone"))
+    monkeypatch.setattr(classroom, "notebook_of", lambda section: path)
+    with pytest.raises(SystemExit, match=words):
+        classroom.main(["instructor", "31.4"])
+
+
 def handed_in(section: str, answers: dict[str, str]):
     """The student's notebook with these answers in the place of stubs, {exercise: code}."""
     book = nbformat.read(classroom.COURSE / "release" / section / f"{section}.ipynb", 4)
