@@ -137,7 +137,8 @@ def table_of_levels(films: dict[str, dict]):
     rows = {}
     for name, film in films.items():
         ends = film["nats"][:, -1]  # (seeds, levels)
-        rows[name] = {f"level {k}": value for k, value in enumerate(ends.mean(0), 1)}
+        # + 0: a sampled KL of −2e-5 reads 0.00, not −0.00
+        rows[name] = {f"level {k}": v for k, v in enumerate(ends.mean(0).round(decimals=2) + 0, 1)}
         rows[name]["levels alive"] = each((ends > 0.1).sum(1))
         rows[name]["bound, nats"] = each(film["bound"][:, -1], 1)
     return table(rows=rows, head="nats, means of the seeds")
@@ -265,9 +266,9 @@ def level_films(films: dict[str, torch.Tensor], epochs: int, title: str) -> None
         axis.set(title=name, ylim=(0, 16))
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("nats")
-    axes[1, 0].legend(ncols=2, columnspacing=0.8, handlelength=1, loc="upper right")
+    figure.supylabel("nats", fontsize="medium")
+    lines = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, ncols=len(lines[0]), handlelength=1, loc="outside lower center")
     figure.suptitle(title)
     plt.show()
 
