@@ -1,5 +1,5 @@
 # make lab opens the notebooks; make test checks everything. Both build .venv when it is missing.
-.PHONY: lab test quick run pages bench library assignment grade instructor clean
+.PHONY: lab test quick run pages bench library assignment grade instructor site serve clean
 .DELETE_ON_ERROR:
 BIN := .venv/bin
 PYTHON ?= python3
@@ -24,10 +24,12 @@ quick: $(BIN)/ready
 run: $(BIN)/ready
 	$(BIN)/python tests/run_notebook.py $(NOTEBOOK)
 
-# Every panel of every notebook in a browser, at three widths; screenshots in build/pages.
-pages: $(BIN)/ready
+# Every panel of every notebook in a browser, at three widths, with a kernel and on the site; screenshots
+# in build/pages.
+pages: site
 	mkdir -p build/pages
-	COMPANION_PAGES=$(CURDIR)/build/pages $(BIN)/python -m pytest -q -s tests/test_page.py -k every_panel
+	COMPANION_PAGES=$(CURDIR)/build/pages $(BIN)/python -m pytest -q -s tests/test_page.py tests/test_site.py \
+	  -k every_panel
 
 bench: $(BIN)/ready
 	$(BIN)/python tests/benchmarks/bench.py
@@ -53,8 +55,20 @@ instructor: $(BIN)/ready
 	@for section in $(or $(NOTEBOOK),31.1 31.2 31.3 31.4 31.5 31.6); do \
 	  $(BIN)/python -m companion.classroom instructor $$section || exit 1; done
 
+# The notebooks as pages whose panels live without a kernel: site/index.html. Jupyter Book has its own place.
+BOOK := build/book/bin/jupyter-book
+$(BOOK): $(BIN)/ready
+	@UV=$$(command -v uv || echo $(BIN)/uv); $$UV venv --quiet --clear --python $(BIN)/python build/book && \
+	  $$UV pip install --quiet --python build/book/bin/python 'jupyter-book<2' sphinx-mathjax-offline
+
+site: $(BOOK)
+	@$(BIN)/python -m companion.site $(NOTEBOOK)
+
+serve: site
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/trained
+	rm -rf .venv build site *.egg-info .pytest_cache .ruff_cache data/cache data/trained
 
 # uv installs torch in seconds; where it is missing, the environment gets one of its own.
 $(BIN)/ready: pyproject.toml

@@ -5,6 +5,8 @@ one output. A notebook that fails, that warns, or that has no real data is not w
 """
 
 import argparse
+import base64
+import io
 import os
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from companion import data
 
@@ -36,6 +39,15 @@ def normalised(notebook):
     return notebook
 
 
+def smaller(picture: str) -> str:
+    """A PNG in base64, the same pixels in fewer bytes where that can be had."""
+    image, kept = Image.open(io.BytesIO(base64.b64decode(picture))), io.BytesIO()
+    if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+        image = image.convert("RGB")  # nothing shines through
+    image.save(kept, "PNG", optimize=True)
+    return min(base64.b64encode(kept.getvalue()).decode(), picture, key=len)
+
+
 def joined(outputs: list) -> list:
     """Neighbouring pieces of one stream as one output."""
     whole = []
@@ -44,7 +56,11 @@ def joined(outputs: list) -> list:
         if last and output.output_type == last.output_type == "stream" and output.name == last.name:
             last.text += output.text
         else:
-            output.get("metadata", {}).clear()
+            words = output.get("metadata", {})
+            for name in set(words) - {"image/png"}:  # a panel's still picture keeps its alt text
+                del words[name]
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
             whole.append(output)
     return whole
 

@@ -108,17 +108,18 @@ s31_2.score_field(towards, towards, torch.randn(50, 2) / 3, (0.1, 1))
 --
 s31_2.feature_clamp(DigitClassifier().eval(), Features(), 1.0, {0: "zero", 1: "one"}, images, most=90)
 """
-# Of each slider's handle and each picture: what a reader at this width sees of it.
+SLIDERS, PICTURES = ".companion-panel input", ".companion-panel canvas"
+# Of each slider and each picture: what a reader at this width sees of it.
 SEEN = """() => {
     const edge = document.querySelector('.jp-Notebook').getBoundingClientRect().right;
     const box = e => e.getBoundingClientRect();
     return {
-        handles: [...document.querySelectorAll('.noUi-handle')].map(e => edge - box(e).right),
-        pictures: [...document.querySelectorAll('img.widget-image')].map(e => [
-            edge - box(e).right, (box(e).width / box(e).height) / (e.naturalWidth / e.naturalHeight)
+        sliders: [...document.querySelectorAll('SLIDERS')].map(e => edge - box(e).right),
+        pictures: [...document.querySelectorAll('PICTURES')].map(e => [
+            edge - box(e).right, (box(e).width / box(e).height) / (e.width / e.height)
         ]),
     };
-}"""
+}""".replace("SLIDERS", SLIDERS).replace("PICTURES", PICTURES)
 WIDTHS = (800, 1300, 1600)
 
 
@@ -168,8 +169,8 @@ def test_every_kind_of_panel_is_seen_whole_at_three_widths_and_answers(lab, tmp_
     nbformat.write(notebook, tmp_path / "notebooks" / "panels.ipynb")
     with playwright.sync_playwright() as driver:
         page = run_all(driver, f"{lab}/lab/tree/panels.ipynb")
-        page.wait_for_function("document.querySelectorAll('img.widget-image').length == 8")
-        seen_whole(page, handles=9 + 2 + 1 + 1 + 3 + 1 + 1 + 2, folder=tmp_path)
+        page.wait_for_function(f"document.querySelectorAll('{PICTURES}[aria-label]').length == 8")
+        seen_whole(page, sliders=9 + 2 + 1 + 1 + 1 + 1 + 1 + 2, folder=tmp_path)
         answers(page)
         page.context.browser.close()
 
@@ -189,17 +190,17 @@ def test_every_panel_of_every_notebook(path, lab):
 COMPLAINTS = "[data-mime-type='application/vnd.jupyter.stderr'] >> text=/Error|Warning/"
 
 
-def seen_whole(page, handles=None, folder=None, name="panels"):
+def seen_whole(page, sliders=None, folder=None, name="panels"):
     """Each handle and picture inside the visible page at three widths, pictures in their own shape."""
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 1000})
         settle(page)
-        for number in range(page.locator("img.widget-image").count()):
-            page.locator("img.widget-image").nth(number).scroll_into_view_if_needed()
+        for number in range(page.locator(PICTURES).count()):
+            page.locator(PICTURES).nth(number).scroll_into_view_if_needed()
             page.screenshot(path=folder / f"{name}-{width}-{number}.png")
         seen = page.evaluate(SEEN)
-        assert handles is None or len(seen["handles"]) == handles
-        assert min(seen["handles"]) > 0, width
+        assert sliders is None or len(seen["sliders"]) == sliders
+        assert min(seen["sliders"]) > 0, width
         for room, ratio in seen["pictures"]:
             assert room > 0 and abs(ratio - 1) < 0.02, (width, seen["pictures"])
 
@@ -216,21 +217,26 @@ def settle(page):
 
 
 def answers(page):
-    """Each slider by its keys, each menu and button: picture and alt text change, focus is seen."""
-    for kind, act in ((".noUi-handle", by_keys), ("button.widget-button", by_click)):
-        for number in range(page.locator(kind).count()):
-            control = page.locator(kind).nth(number)
+    """Each slider by its keys, each menu, button and plane: picture or words change, focus is seen."""
+    for kind, act in {
+        "input": by_keys, "select": by_choice, "button": by_click, ".plane": by_click
+    }.items():  # fmt: skip
+        for number in range(page.locator(f".companion-panel {kind}").count()):
+            control = page.locator(f".companion-panel {kind}").nth(number)
             panel = control.locator("xpath=ancestor::*[contains(@class, 'companion-panel')][1]")
-            image = panel.locator("img.widget-image").element_handle()
-            before = [image.get_attribute(name) for name in ("src", "title")]
+            canvas = panel.locator("canvas").element_handle()
+            before = canvas.evaluate("e => [e.toDataURL(), e.ariaLabel]")
             act(control, page)
             page.wait_for_function(
-                "([e, [src, title]]) => e.src !== src && e.title !== title && e.title",
-                arg=[image, before],
+                "([e, [picture, words]]) => e.ariaLabel !== words", arg=[canvas, before]
             )
-            if kind == ".noUi-handle":
+            if kind == "input":
                 outline = "e => getComputedStyle(e).outlineStyle + getComputedStyle(e).outlineWidth"
                 assert control.evaluate(outline) == "solid3px"
+
+
+def by_choice(menu, page):
+    menu.select_option(index=1)
 
 
 def by_keys(handle, page):
@@ -260,20 +266,18 @@ def test_run_all_move_a_slider_and_the_picture_changes(path, lab, tmp_path):
     cut_after_the_first_panel(tmp_path / "notebooks" / path.name)
     with playwright.sync_playwright() as driver:
         page = run_all(driver, f"{lab}/lab/tree/{path.name}")
-        handle = page.locator(".noUi-handle").first
-        handle.scroll_into_view_if_needed()
-        picture = page.locator("img.widget-image").first
-        before = picture.get_attribute("src")
-        box = handle.bounding_box()
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        slider = page.locator(SLIDERS).first
+        slider.scroll_into_view_if_needed()
+        picture = f"document.querySelector('{PICTURES}').toDataURL()"
+        before, box = page.evaluate(picture), slider.bounding_box()
+        share = slider.evaluate("e => (e.value - e.min) / (e.max - e.min)")
+        start, height = box["x"] + 22 + share * (box["width"] - 44), box["y"] + box["height"] / 2
+        page.mouse.move(start, height)  # a handle is 44 pixels wide
         page.mouse.down()
-        track = page.locator(".noUi-target").first.bounding_box()
-        way = 60 if box["x"] < track["x"] + track["width"] / 2 else -60  # from an end inwards
-        page.mouse.move(box["x"] + way, box["y"] + box["height"] / 2, steps=8)
+        page.mouse.move(
+            start + (60 if share < 0.5 else -60), height, steps=8
+        )  # from an end inwards
         page.mouse.up()
-        page.wait_for_function(
-            "before => document.querySelector('img.widget-image').src !== before",
-            arg=before,
-        )
+        page.wait_for_function(f"before => {picture} !== before", arg=before)
         page.screenshot(path=os.environ.get("COMPANION_SCREENSHOT", str(tmp_path / "page.png")))
         page.context.browser.close()

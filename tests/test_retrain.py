@@ -19,8 +19,8 @@ def notebook(tmp_path, monkeypatch):
 
     monkeypatch.setattr(retrain, "NOTEBOOKS", tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    monkeypatch.delitem(sys.modules, "companion.show.widgets", raising=False)
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "companion.show.jupyter", raising=False)
     return write
 
 

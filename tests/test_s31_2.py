@@ -473,19 +473,19 @@ def test_a_corruption_slider_corrupts_by_its_own_strength_alone():
     denoisers = {name: torch.nn.Identity() for name in CORRUPTIONS}
     images = torch.full((4, 1, 28, 28), 128, dtype=torch.uint8)
     panel = s31_2.corruption_sliders(denoisers, CORRUPTIONS, images)
-    panel.set(**{name: 0.0 for name in CORRUPTIONS})
-    rows = [row[:28, :115] for row in np.split(panel.picture[:202], range(29, 200, 29))]
-    assert all(np.array_equal(row, rows[0]) for row in rows)
-    panel.set(masking=1.0)
-    rows = [row[:28, :115] for row in np.split(panel.picture[:202], range(29, 200, 29))]
-    changed = [not np.array_equal(row, rows[0]) for row in rows]
-    assert changed == [False, False, False, True, True, False, False]
-    assert rows[3].max() == 255 and (rows[3] == 0).mean() > 0.95  # the white gaps are not masked
-    assert "masking: 6.0 dB" in panel.readout  # -10 log10 of (128/255)²
-    panel.set(masking=0.0, Gaussian=0.5)
+    rows = lambda: [row[:28, :115] for row in np.split(panel.picture, (29, 58))]
+    for kind in CORRUPTIONS:
+        panel.set(kind=kind, strength=0.0)
+        assert all(np.array_equal(row, rows()[0]) for row in rows())
+    panel.set(kind="masking", strength=1.0)
+    _, corrupted, denoised = rows()
+    assert corrupted.max() == 255 and (corrupted == 0).mean() > 0.95  # the white gaps stay
+    assert np.array_equal(corrupted, denoised) and panel.readout == "denoised: 6.0 dB"  # (128/255)²
+    panel.set(kind="Gaussian", strength=0.5)
     first = panel.picture
-    panel.set(Gaussian=0.5)
-    assert np.array_equal(panel.picture, first)  # the noise stays while a slider does
+    panel.set(strength=0.7)
+    panel.set(strength=0.5)
+    assert np.array_equal(panel.picture, first)  # the noise stays while the slider moves
 
 
 def test_a_score_field_draws_both_fields_and_says_how_well_they_agree():
@@ -548,8 +548,9 @@ def test_a_move_of_the_other_panels_calls_each_network_once(monkeypatch):
     denoisers = {name: Counted(torch.nn.Identity()) for name in CORRUPTIONS}
     images = torch.rand(8, 1, 28, 28)
     corrupted = s31_2.corruption_sliders(denoisers, CORRUPTIONS, images)
-    assert work_of_moves(corrupted, "masking", denoisers["masking"], monkeypatch) == 1
-    assert denoisers["Gaussian"].calls == 1  # when the panel was made: what no slider moves is kept
+    first = corrupted.values["kind"]
+    assert work_of_moves(corrupted, "strength", denoisers[first], monkeypatch) == 1
+    assert sum(counted.calls for counted in denoisers.values()) == denoisers[first].calls
     reader = SimpleNamespace(features=Reader().features, head=Counted(Reader().head))
     clamp = s31_2.feature_clamp(reader, Words(), 1.0, {0: "zero"}, images)
     assert work_of_moves(clamp, "value", reader.head, monkeypatch) == 1

@@ -1,6 +1,8 @@
 """What a reader sees: claims, tables, static pictures, and panels with their sliders."""
 
+import base64
 import io
+import json
 import statistics
 from itertools import pairwise
 
@@ -19,13 +21,13 @@ from companion.show import (
     claim,
     claims,
     holes_table,
+    jupyter,
     maps,
     panels,
     paper_table,
     pixels,
     plotting,
     table,
-    widgets,
 )
 from companion.show.panel import Choice, Panel, Slider
 from companion.training import History
@@ -379,22 +381,22 @@ def test_setting_many_controls_redraws_once(codes):
 def test_the_readout_is_the_tail_of_the_prior(codes):
     prior = Gaussian.standard(5)
     code = torch.tensor([1.0, -2.0, 0.3, 0.0, 1.0])
-    assert prior.rarer(code) == pytest.approx(
-        100 * chi2.sf(code.square().sum().item(), 5), rel=1e-4
-    )
+    wanted = 100 * chi2.sf(code.square().sum().item(), 5)
+    assert prior.rarer(code).item() == pytest.approx(wanted, rel=1e-4)
     fitted = Gaussian.fitted(codes)
     draws = fitted.sample(20_000, torch.Generator().manual_seed(0))
     assert torch.allclose(draws.T.cov(), codes.T.cov(), atol=0.1)
-    rarities = [fitted.rarer(z) for z in codes]
+    rarities = [fitted.rarer(z).item() for z in codes]
     assert 45 < statistics.mean(rarities) < 55  # uniform where the codes are Gaussian
 
 
 def test_the_plane_marks_where_you_stand(codes, labels):
     panel = panels.latent_plane(Decoder(2), codes, labels)
     panel.set(x=0.0, y=0.0)
-    middle = shown(panel)
+    middle = shown(panel)[:, :224]
+    assert np.array_equal(shown(panel)[:, -224:, 0], pixels.enlarged(panel.picture))
     panel.set(x=panel.controls["x"].high)
-    right = shown(panel)
+    right = shown(panel)[:, :224]
 
     def cross(picture):
         red = (picture == [255, 0, 0]).all(-1)
@@ -427,6 +429,8 @@ def test_without_a_kernel_the_page_shows_words(codes):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["text/plain"].startswith("[Sliders over the code")
     assert "application/vnd.jupyter.widget-view+json" in data
+    assert image_of(base64.b64decode(data["image/png"])).size == (224, 224)
+    assert bundle[1]["image/png"]["alt"].startswith("Sliders over the code")
 
 
 def test_frames_show_the_pictures_made_beforehand():
@@ -447,12 +451,92 @@ def test_another_model_of_a_family_is_called_once():
     assert model.calls - before == 4
 
 
+class Reply:
+    """What some libraries return: an object that has the picture."""
+
+    def __init__(self, sample):
+        self.sample = sample
+
+
+GREY = lambda z: z[:, :1].sigmoid()[..., None, None] * torch.ones(1, 1, 6, 6)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        lambda z: GREY(z).flatten(1),
+        lambda z: (GREY(z), z),
+        lambda z: Reply(GREY(z)),
+        lambda z: 2 * GREY(z) - 1,
+        lambda z: 255 * GREY(z),
+        lambda z: GREY(z).double(),
+    ],
+)
+def test_a_readers_decoder_is_taken_as_it_is_meant(codes, decoder):
+    codes = codes * 4  # far enough that -1 and 255 are seen
+    for build in (panels.code_sliders, lambda *a: panels.latent_plane(*a, torch.arange(500) % 26)):
+        panel, plain = build(decoder, codes.double().numpy()), build(GREY, codes)
+        assert np.array_equal(panel.picture, plain.picture) and panel.picture.shape == (6, 6)
+
+
+def test_a_decoder_that_returns_no_picture_is_named(codes):
+    with pytest.raises(ValueError, match=r"images \(B, 1 or 3, H, W\).*\(100, 5\)"):
+        panels.code_sliders(lambda z: torch.ones(len(z), 5), codes)
+    with pytest.raises(ValueError, match="100% of it no numbers"):
+        panels.latent_plane(lambda z: GREY(z) / 0 - GREY(z) / 0, codes, torch.arange(500))
+
+
+def test_a_decoder_draws_in_evaluation_mode_and_is_left_as_it_was(codes):
+    net = torch.nn.Sequential(Decoder(2), torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5)).train()
+    panel = panels.code_sliders(net, codes)
+    first = panel.picture
+    panel.set(towards=1.0)
+    panel.set(towards=0.0)
+    assert np.array_equal(panel.picture, first)
+    assert net.training and net[1].num_batches_tracked == 0
+
+
+def test_codes_without_spread_are_drawn_or_named():
+    draw = torch.Generator().manual_seed(0)
+    dead = torch.cat([torch.randn(50, 2, generator=draw), torch.full((50, 1), 2.0)], 1)
+    panel = panels.code_sliders(lambda z: z.sigmoid().view(-1, 1, 1, 3), dead)
+    panel.set(axis2=3.0)
+    assert panel.picture[0, 2] == round(255 / (1 + np.exp(-2))) and "nan" not in panel.readout
+    shared = torch.randn(300, 1, generator=draw) + 1e-3 * torch.randn(300, 1024, generator=draw)
+    assert "nan" not in panels.code_sliders(lambda z: z[:, :9].view(-1, 1, 3, 3), shared).readout
+    for codes in (torch.ones(9, 2), torch.ones(1, 2)):
+        with pytest.raises(ValueError, match="two codes or more that differ"):
+            panels.code_sliders(lambda z: z.view(-1, 1, 1, 2), codes)
+
+
+@pytest.mark.parametrize("shape", [(20, 28), (7, 30)])
+def test_pictures_of_any_shape_are_shown(codes, shape):
+    decoder = lambda z: z[:, :1].sigmoid()[..., None, None] * torch.ones(1, 1, *shape)
+    assert panels.code_sliders(decoder, codes).picture.shape == shape
+    panel = panels.latent_plane(decoder, codes, torch.arange(500) % 10)
+    assert panel.picture.shape == shape and shown(panel).ndim == 3
+
+
+def test_labels_of_any_kind_have_colours():
+    at = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    colours = lambda labels: [
+        tuple(pixels.map_picture(at, labels, at[0], at[2], 3)[2 - k, k]) for k in range(3)
+    ]
+    first, second, *_ = map(tuple, pixels.palette(plotting.COLOURS))
+    assert colours(torch.tensor([0, 1, -1])) == [first, second, (204, 204, 204)]
+    assert colours(torch.tensor([[0], [1], [0]])) == [first, second, first]
+    assert colours(["cat", "dog", "cat"]) == [first, second, first]
+    assert colours(np.array([1, 10, 1]))[0] == first
+    letters = colours([chr(97 + k) for k in range(26)][:3])
+    assert len(set(letters)) == 3
+
+
 def flat(draw_level):
     """A panel of one picture, all of the slider's grey level."""
     return Panel(
         lambda level, kind: (np.full((8, 8), level, np.uint8), f"{kind} {level}"),
         {"level": Slider("grey", 0, 255, draw_level, step=1), "kind": Choice("kind", {"a": 1, "b": 2})},
-        {"black": lambda: {"level": 0}},
+        {"dark": [{"level": 0}, {"level": 9}]},
         "A grey square.",
         rows=("upper", "lower"),
     )  # fmt: skip
@@ -472,25 +556,45 @@ def test_the_words_for_a_picture_change_with_it():
     assert panel.alt().endswith("grey 100, kind b. 2 100")
 
 
-def test_a_page_follows_its_panel_and_the_panel_its_page():
+def test_the_kernel_answers_a_page_with_a_picture_a_readout_and_where_the_controls_stand():
+    panel, told = flat(100), []
+    page = jupyter.page_of(panel)
+    page.send = lambda content, buffers: told.append((content, np.asarray(image_of(buffers[0]))))
+    page._handle_custom_msg({"values": {"level": 30, "kind": 1}}, [])
+    assert panel.values == {"level": 30, "kind": 2}  # a choice travels as its number
+    ((content, picture),) = told
+    assert content == {"values": {"level": 30, "kind": 1}, "readout": "2 30"}
+    assert np.array_equal(picture, panel.picture)
+    panel.set(level=7)  # by code: the page follows
+    assert told[-1][0]["values"] == {"level": 7, "kind": 1}
+
+
+def image_of(png):
+    return Image.open(io.BytesIO(png))
+
+
+def test_a_button_has_its_moves_one_after_the_other():
     panel = flat(100)
-    page = widgets.page_of(panel)
-    ((picture, column),) = [box.children for box in page.children if hasattr(box, "children")]
-    level, kind, pressed, readout = column.children
-    level.value = 30
-    assert panel.values["level"] == 30 and readout.value == "1 30"
-    kind.value = 2
-    assert picture.tooltip == panel.alt() and picture.value == panel.image()
-    calls, draw = [], panel.draw
-    panel.draw = lambda **values: calls.append(values) or draw(**values)
-    pressed.children[0].click()
-    assert level.value == 0 and calls == [{"level": 0, "kind": 2}]  # once, though a control moved
+    levels = [panel.press("dark") or panel.values["level"] for _ in range(3)]
+    assert levels == [0, 9, 0]
+    about = panel.about()
+    assert about["buttons"] == {"dark": [{"level": 0}, {"level": 9}]}
+    level, kind = about["controls"]
+    assert (level["low"], level["high"], level["step"], level["value"]) == (0, 255, 1, 0)
+    assert kind["words"] == ["a", "b"] and kind["value"] == 0
+    json.dumps(about)
+
+
+def test_a_slider_in_steps_gives_whole_numbers_where_its_steps_are_whole():
+    assert Slider("a", 0, 9, step=3).at(6.0) == 6 and type(Slider("a", 0, 9, step=1).at(6.0)) is int
+    assert Slider("a", 0, 2, step=0.25).at(0.75) == 0.75 and Slider("a", 0, 2).at(0.1) == 0.1
 
 
 def test_rows_are_named_beside_the_picture():
     picture = np.zeros((10, 20), np.uint8)
     bare, named = (
-        Image.open(io.BytesIO(pixels.png(picture, 200, rows))) for rows in ((), ("a", "b"))
+        Image.open(io.BytesIO(Panel(lambda: (picture, ""), {}, height=200, rows=rows).image()))
+        for rows in ((), ("a", "b"))
     )
     assert named.height == bare.height and named.width > bare.width
     margin = np.asarray(named)[:, : named.width - bare.width]
@@ -500,7 +604,7 @@ def test_rows_are_named_beside_the_picture():
 
 
 def test_wide_pictures_are_not_enlarged_past_the_page():
-    assert Image.open(io.BytesIO(pixels.png(np.zeros((28, 290), np.uint8)))).width <= 900
+    assert pixels.enlarged(np.zeros((28, 290), np.uint8)).shape[1] <= 900
 
 
 def test_frames_have_named_rows():

@@ -697,9 +697,9 @@ def test_the_loop_is_one_file_that_is_read_in_one_go():
 
 @pytest.mark.slow
 def test_the_package_needs_no_jupyter_and_leaves_torchs_compiler_and_torchvision_alone():
-    """A script and a page without a kernel have no ipywidgets; the others take seconds of every start."""
+    """A script and a page without a kernel have no widgets; the others take seconds of every start."""
     code = (
-        "import sys; sys.modules['ipywidgets'] = None; import companion.retrain; "
+        "import sys; sys.modules['anywidget'] = None; import companion.retrain; "
         "from companion import data, metrics, training; from companion.show import panels, plotting; "
         "print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
     )

@@ -10,14 +10,16 @@ class Gaussian:
     """N(mean, covariance) over codes: the prior that samples and readouts come from."""
 
     def __init__(self, mean: torch.Tensor, covariance: torch.Tensor):
-        self.mean, self.factor = mean, torch.linalg.cholesky(covariance)
+        self.mean, self.factor = mean, torch.linalg.cholesky(covariance.double()).to(mean)
 
     @classmethod
     def fitted(cls, codes: torch.Tensor) -> "Gaussian":
-        """The Gaussian with the mean and covariance of `codes` (N, M)."""
-        covariance = codes.T.cov().reshape(codes.shape[1], -1)
+        """The Gaussian with the mean and covariance of `codes` (N, M). ValueError where there is none."""
+        if len(codes) < 2 or not (codes.std(0) > 0).any():
+            raise ValueError("no Gaussian fits these codes: give two codes or more that differ.")
+        covariance = codes.double().T.cov().reshape(codes.shape[1], -1)
         floor = 1e-6 * covariance.diagonal().mean()  # an axis that never moves has no factor
-        return cls(codes.mean(0), covariance + floor * torch.eye(len(covariance)).to(codes))
+        return cls(codes.mean(0), covariance + floor * torch.eye(len(covariance)).to(covariance))
 
     @classmethod
     def standard(cls, latent_dim: int, device=None) -> "Gaussian":
@@ -28,13 +30,12 @@ class Gaussian:
         noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
         return self.mean + noise @ self.factor.T
 
-    def rarer(self, code: torch.Tensor) -> float:
-        """Share of the prior's samples, in %, that are less likely than `code` (M,): χ² tail."""
-        whitened = torch.linalg.solve_triangular(
-            self.factor, (code - self.mean)[:, None], upper=False
-        )
-        half = torch.tensor([len(self.mean) / 2, whitened.square().sum().item() / 2])
-        return 100 * torch.special.gammaincc(half[0], half[1]).item()
+    def rarer(self, code: torch.Tensor) -> torch.Tensor:
+        """Share of the prior's samples, in %, that are less likely than `code` (M,): χ² tail, ()."""
+        away = (code - self.mean)[:, None]
+        whitened = torch.linalg.solve_triangular(self.factor, away, upper=False)
+        half = torch.tensor(len(self.mean) / 2).to(code)
+        return 100 * torch.special.gammaincc(half, whitened.square().sum() / 2)
 
 
 def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
@@ -43,7 +44,7 @@ def effects(decoder: Callable, codes: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         up, down = decoder(middle + spread.diag()), decoder(middle - spread.diag())
     change = (up - down).square().flatten(1).mean(1)
-    return change / change.sum()
+    return change / change.sum().clamp_min(1e-12)
 
 
 def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int = 9) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 from companion.data import tile, to_float
 from companion.metrics import PCA, RECOVERY, decibels, matched, over
 from companion.show.panel import Choice, Panel, Slider
-from companion.show.pixels import BAR, DECODED, FONT, beside
+from companion.show.pixels import BAR, FONT
 from companion.show.plotting import COLOURS
 
 UNLIKE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2)  # h, how unlike patches may be
@@ -246,28 +246,26 @@ def recovery_map(maps: torch.Tensor, kinds: Sequence, ratios: Sequence, active: 
 
 
 def corruption_sliders(denoisers: dict, corruptions: dict, images: torch.Tensor) -> Panel:
-    """A strength for each corruption {name: corrupt(x, strength)}, and what its denoiser returns.
+    """A menu of corruptions {name: corrupt(x, strength)}, a strength, and what the denoiser returns.
 
-    Rows: the clean `images` (K, C, H, W), then for each corruption the noisy ones and the denoised.
+    Rows: the clean `images` (K, C, H, W), the noisy ones and the denoised. The noise stays while the
+    strength moves.
     """
-    clean, kept = to_float(images), {}  # {name: (strength, its two rows)}: a move changes one
+    clean = to_float(images)
 
     @torch.no_grad()
-    def draw(**strengths):
-        rows, words = [clean], []
-        for name, strength in strengths.items():
-            if kept.get(name, (None,))[0] != strength:
-                noisy = seeded(corruptions[name], clean, strength)  # only the slider moves
-                kept[name] = strength, (noisy, denoisers[name](noisy))
-            rows += kept[name][1]
-            error = (rows[-1].clamp(0, 1) - clean).square().mean()
-            words.append(f"{name}: {-10 * error.log10():.1f} dB")
-        return tile(torch.stack(rows)), "denoised, " + ", ".join(words)
+    def draw(kind, strength):
+        noisy = seeded(corruptions[kind], clean, strength)
+        denoised = denoisers[kind](noisy)
+        level = -10 * (denoised.clamp(0, 1) - clean).square().mean().log10()
+        return tile(torch.stack([clean, noisy, denoised])), f"denoised: {level:.1f} dB"
 
-    controls = {name: Slider(name, 0, 1, 0.4) for name in corruptions}
-    text = "A slider for the strength of each corruption."
-    names = ["image", *(row for name in corruptions for row in (name, "denoised"))]
-    return Panel(draw, controls, text=text, height=2 * DECODED, rows=names)
+    controls = {
+        "kind": Choice("corruption", {name: name for name in corruptions}, menu=True),
+        "strength": Slider("strength", 0, 1, 0.4, step=0.1),
+    }
+    text = "A menu of corruptions, and a slider for their strength."
+    return Panel(draw, controls, text=text, rows=("image", "corrupted", "denoised"))
 
 
 def score_field(
@@ -291,9 +289,9 @@ def score_field(
         text = f"exact orange, learned blue: mean cosine {cosine:.3f}"
         return arrow_picture(places, fields, points, reach), text
 
-    controls = {"sigma": Slider("σ", *sigmas, (sigmas[0] * sigmas[1]) ** 0.5)}
-    text = "A slider over the noise: the exact field of arrows, the learned one over it."
-    return Panel(draw, controls, text=text, height=400)
+    step = (sigmas[1] - sigmas[0]) / 24
+    controls = {"sigma": Slider("σ", *sigmas, sigmas[0] + 6 * step, step=step)}
+    return Panel(draw, controls, text="Exact arrows, the learned ones over them.", height=400)
 
 
 def feature_clamp(
@@ -305,46 +303,50 @@ def feature_clamp(
     divided by `scale`. names: the features to choose from, {number: label}. The picture shows the
     image, the logits as they are (grey) and with the feature at the slider's value (blue).
     """
-    clean = to_float(images)
+    clean, numbers = to_float(images), torch.tensor(list(names), device=images.device)
     with torch.no_grad():
         activations = classifier.features(clean) / scale  # (K, A)
-        codes = dictionary.encode(activations)  # (K, F)
-        directions = dictionary.directions()  # (F, A)
+        codes = dictionary.encode(activations)[:, numbers]  # (K, F)
+        directions = dictionary.directions()[numbers]  # (F, A)
+    rows, columns = (torch.arange(BAR).to(numbers) * side // BAR for side in clean.shape[2:])
 
-    @torch.no_grad()
     def draw(feature, value, image):
-        change = (value - codes[image, feature]) * directions[feature]
-        rows = torch.stack([activations[image], activations[image] + change])
-        logits = classifier.head(scale * rows).cpu()  # (2, 10)
-        chances = logits.softmax(1).amax(1)
-        before, after = logits.argmax(1).tolist()
-        text = f"read as {before} ({chances[0]:.0%}), now as {after} ({chances[1]:.0%})"
-        return beside(tile(clean[image][None, None]), logit_bars(logits.numpy())), text
+        number = image.to(numbers)[None]
+        active, code = (table.index_select(0, number)[0] for table in (activations, codes))
+        held = (numbers == feature.to(numbers)).float()  # (F,): 1 at the feature
+        change = (held * (value - code)) @ directions
+        logits = classifier.head(scale * torch.stack([active, active + change]))  # (2, 10)
+        (before, after), (first, last) = logits.argmax(1), logits.softmax(1).amax(1)
+        large = clean.index_select(0, number)[0].index_select(1, rows).index_select(2, columns)
+        picture = torch.cat([large.expand(3, -1, -1), logit_bars(logits)], 2)
+        return picture, before, first, after, last
 
     controls = {
         "feature": Choice("feature", {label: number for number, label in names.items()}, menu=True),
         "value": Slider("held at", 0, most),
         "image": Slider("image", 0, len(images) - 1, 0, step=1),
     }
-    return Panel(draw, controls, text="A slider that holds a feature and moves the logits.")
+    words = "read as {:.0f} ({:.0%}), now as {:.0f} ({:.0%})"
+    return Panel(draw, controls, text="Hold a feature, see the logits move.", readout=words)
 
 
-def logit_bars(logits: np.ndarray) -> np.ndarray:
-    """Logits before and after (2, 10) as pairs of bars, zero in the middle: (BAR, BAR, 3) uint8."""
-    pitch = BAR // 10
-    page = Image.new("RGB", (BAR, BAR), "white")
+def logit_bars(logits: torch.Tensor) -> torch.Tensor:
+    """Logits before and after (2, 10) as pairs of bars, zero in the middle: (3, BAR, BAR) in [0, 1]."""
+    pitch, middle = BAR // 10, BAR // 2
+    page, which = Image.new("RGB", (BAR, BAR), "white"), torch.full((BAR,), 20)
     ImageDraw.Draw(page).text((2, 0), "logits", fill="black")
     for digit in range(10):
         ImageDraw.Draw(page).text((digit * pitch + 8, BAR - 12), str(digit), fill="black")
-    picture = np.array(page)
-    unit = (BAR // 2 - 14) / max(20.0, np.abs(logits).max())
-    for digit in range(10):
-        for row, colour in enumerate(((190, 190, 190), (0, 114, 178))):
-            end = BAR // 2 - round(float(logits[row, digit]) * unit)
-            top, bottom = sorted((end, BAR // 2))
+        for row in range(2):
             left = digit * pitch + 3 + row * (pitch // 2 - 2)
-            picture[top : bottom + 1, left : left + pitch // 2 - 3] = colour
-    return picture
+            which[left : left + pitch // 2 - 3] = 10 * row + digit  # which bar a column shows
+    colours = torch.tensor([[190, 190, 190], [0, 114, 178], [0, 0, 0]]).to(logits)[which // 10]
+    paper = torch.tensor(np.array(page)[..., 0]).to(logits)  # (BAR, BAR), black on white
+    heights = (logits.flatten() * (middle - 14) / logits.abs().amax().clamp_min(20)).round()
+    ends = torch.cat([heights, heights[:1]]).index_select(0, which.to(logits.device))  # (BAR,)
+    up = middle - torch.arange(BAR, device=logits.device)[:, None]  # of each row, from zero
+    inside = (up <= ends.clamp_min(0)) & (up >= ends.clamp_max(0)) & (which < 20).to(logits.device)
+    return torch.where(inside, colours.T[:, None], paper) / 255
 
 
 def arrow_picture(

@@ -336,12 +336,12 @@ def known_factors(render: Callable, sizes: dict[str, int], steps: int = 6, title
 
 def true_factors(render: Callable, sizes: dict[str, int], text: str = "") -> Panel:
     """A slider for each known factor {name: number of values}; `render`: values (1, F) -> (1, C, H, W)."""
-
-    def draw(**values):
-        return tile(render(torch.tensor([list(values.values())]))[None]), ""
-
+    draw = lambda **values: (tile(render(torch.tensor([list(values.values())]))[None]), "")
     controls = {name: Slider(name, 0, size - 1, size // 2, step=1) for name, size in sizes.items()}
-    return Panel(draw, controls, text=text or "A slider for each true factor.")
+    # a factor's ends and middle, of forty angles eight
+    few = lambda size: range(0, size, 5) if size >= 40 else sorted({0, size // 2, size - 1})
+    coarse = {name: Choice(name, {str(k): k for k in few(size)}) for name, size in sizes.items()}
+    return Panel(draw, controls, text=text or "A slider for each true factor.", coarse=coarse)
 
 
 def family_traversals(models: dict, label: str, steps: int = 9) -> Panel:

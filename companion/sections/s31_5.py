@@ -209,24 +209,22 @@ def fixed_levels(redraw: Callable, image: torch.Tensor, levels: int) -> Panel:
     redraw: how many are fixed -> images (K, C, H, W) in [0, 1]. image: (C, H, W), shown before them.
     The button draws other noise; the sliders keep it, so that a move changes nothing but the levels.
     """
-    seed, first = 0, to_float(image).cpu()
+    first = to_float(image).cpu()
 
     @torch.no_grad()
-    def draw(fixed):
+    def draw(fixed, noise):
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(noise)
             drawn = redraw(fixed).float().cpu()
         text = f"a pixel varies by {drawn.std(0).mean():.3f}"
         return tile(torch.cat([first[None], drawn])[None]), text
 
-    def other():
-        nonlocal seed
-        seed += 1
-        return {}
-
     text = "A slider over the number of levels that are fixed: the image, then redraws of the rest."
-    control = Slider("levels fixed", 0, levels, levels // 2, step=1)
-    return Panel(draw, {"fixed": control}, {"other noise": other}, text)
+    controls = {
+        "fixed": Slider("levels fixed", 0, levels, levels // 2, step=1),
+        "noise": Slider("noise", 0, 7, step=1, hidden=True),
+    }
+    return Panel(draw, controls, {"other noise": [{"noise": k % 8} for k in range(1, 9)]}, text)
 
 
 def level_temperatures(generate: Callable, levels: int) -> Panel:
@@ -246,10 +244,11 @@ def level_temperatures(generate: Callable, levels: int) -> Panel:
 
     controls = {
         "level": Slider("level", 1, levels, 1, step=1),
-        "own": Slider("its temperature", 0, 2, 1),
-        "rest": Slider("the others'", 0, 2, 1),
+        "own": Slider("its temperature", 0, 2, 1, step=0.25),
+        "rest": Slider("the others'", 0, 2, 1, step=0.25),
     }
-    return Panel(draw, controls, text="Sliders: a level, its temperature, and that of all others.")
+    coarse = {name: replace(controls[name], high=1.5, step=0.5) for name in ("own", "rest")}
+    return Panel(draw, controls, text="A level, its temperature, the others'.", coarse=coarse)
 
 
 def level_films(films: dict[str, torch.Tensor], epochs: int, title: str) -> None:

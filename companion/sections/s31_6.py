@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from companion import metrics
-from companion.data import tile, to_float
+from companion.data import to_float
 from companion.metrics import over
 from companion.models import Dropout
 from companion.show.panel import Choice, Panel, Slider
@@ -167,8 +167,8 @@ def pick(logits: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
 
 
 def in_codebook(tokens: torch.Tensor, size: int) -> torch.Tensor:
-    """The tokens, or a ValueError. On a GPU they are taken on trust: a look would wait for it."""
-    if not tokens.is_cuda and not ((tokens >= 0) & (tokens < size)).all():
+    """The tokens, or a ValueError. On a GPU, where a look would wait, and in a trace they are taken on trust."""
+    if not (tokens.is_cuda or Panel.traced or ((tokens >= 0) & (tokens < size)).all()):
         raise ValueError(f"a token is outside the codebook: its numbers are 0 to {size - 1}.")
     return tokens
 
@@ -315,24 +315,24 @@ def token_sliders(decode: Callable, tokens: torch.Tensor, size: int) -> Panel:
     decode: tokens (B, H, W) -> images (B, C, h, w); one call a move. tokens: (H, W), below `size`.
     """
     rows, columns = tokens.shape
-    before = decode(tokens[None])
+    places = torch.arange(rows * columns, device=tokens.device).view(rows, columns)
+    before = decode(tokens[None])[0]  # (C, h, w)
+    white = torch.ones_like(before[..., :1])
 
-    @torch.no_grad()
     def draw(row, column, value):
-        edited = tokens.clone()
-        edited[row, column] = value
-        after = decode(edited[None])
+        chosen = places == row * columns + column
+        after = decode(torch.where(chosen, value, tokens)[None])[0]
         change = (after - before).abs()
-        moved = (change > 0.05).float().mean().item()
-        text = f"token {tokens[row, column].item()} → {value}: {moved:.0%} of the pixels change"
-        return tile(torch.stack([before[0], after[0], change[0]])[None]), text
+        numbers = torch.where(chosen, tokens, 0).sum(), value, (change > 0.05).float().mean()
+        return torch.cat([before, white, after, white, change], 2), *numbers
 
     controls = {
         "row": Slider("row", 0, rows - 1, rows // 2, step=1),
         "column": Slider("column", 0, columns - 1, columns // 2, step=1),
         "value": Slider("token", 0, size - 1, size // 2, step=1),
     }
-    return Panel(draw, controls, text="Three sliders: a token's row, its column and its value.")
+    words = "token {:.0f} → {:.0f}: {:.0%} of the pixels change"
+    return Panel(draw, controls, text="A token's row, column and value.", readout=words)
 
 
 def codes_among(moments: dict[str, tuple], title: str = "") -> None:

@@ -33,8 +33,8 @@ from companion.metrics import DigitClassifier, mse
 from companion.models import Decoder, Encoder
 from companion.sections import s31_2
 from companion.show import panels
+from companion.show.jupyter import page_of
 from companion.show.panel import Slider
-from companion.show.widgets import page_of
 from companion.training import fit
 from companion.training.hardware import uses_bfloat16
 from companion.training.schedule import warmup_cosine
@@ -268,7 +268,7 @@ def time_panels() -> None:
         "a move over the plane, 64 px": panels.latent_plane(
             Decoder(2, size=64), codes[:, :2], labels
         ),
-        "a move of the corruption sliders": s31_2.corruption_sliders(noisy, CORRUPTIONS, images),
+        "another strength of a corruption": s31_2.corruption_sliders(noisy, CORRUPTIONS, images),
         "a move of a held feature": s31_2.feature_clamp(
             classifier, dictionary, 1.0, {0: "zero"}, images
         ),
@@ -279,7 +279,8 @@ def time_panels() -> None:
     }
     for name, panel in shown.items():
         page_of(panel)  # its widgets follow each move, as on a page
-        control = {"a move of a held feature": "value"}.get(name, next(iter(panel.controls)))
+        own = {"a move of a held feature": "value", "another strength of a corruption": "strength"}
+        control = own.get(name, next(iter(panel.controls)))
         kind = panel.controls[control]
         if isinstance(kind, Slider):
             values = np.linspace(kind.low, kind.high, 200).tolist()
