@@ -46,7 +46,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
         where = {"metadata": {"path": str(path.parent)}}
         client = NotebookClient(
             notebook, timeout=None, kernel_name="python3", record_timing=False,
-            store_widget_state=False, resources=where,
+            store_widget_state=False, resources=where, extra_arguments=["--log-level=ERROR"],
         )  # fmt: skip
         with client.setup_kernel():
             title, notebook.cells[0] = notebook.cells[0], nbformat.v4.new_code_cell(NAMED)

@@ -4,7 +4,9 @@ import base64
 import gzip
 import itertools
 import os
+import threading
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
@@ -78,9 +80,7 @@ def address(kinds, tmp_path_factory):
         stills = [panel._repr_mimebundle_()["text/html"] for panel in kinds.values()]
     finally:
         del os.environ["COMPANION_SITE"], os.environ["COMPANION_PAGE"]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title>'
-    )
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>t</title><link rel="icon" href="data:,">'
     (folder / "index.html").write_text(
         f'<!doctype html><html lang="en"><head>{head}</head><body><main>{"".join(stills)}</main>'
         f"<script>{SCRIPTS}</script></body></html>"
@@ -106,10 +106,9 @@ def opened(browser):
         page = contexts[-1].new_page()
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on(
-            "request",
-            lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None,
-        )
+        home = address.rsplit("/", 1)[0]
+        foreign = lambda url: url.startswith("http") and not url.startswith(home)
+        page.on("request", lambda it: faults.append(it.url) if foreign(it.url) else None)
         page.goto(address)
         return page
 
@@ -162,7 +161,23 @@ def test_every_panel_of_the_site_moves(opened, section, width):
     (path,) = site.SITE.glob(f"{section}_*.html")
     page = opened(f"file://{path}", width, has_touch=width == 390)
     alive(page, page.locator("[data-panel]").count())
+    assert barriers(page) == []
     all_move(page, touch=width == 390)
+
+
+def barriers(page):
+    """What axe finds against WCAG 2.1 at levels A and AA."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    return [fault["id"] for fault in axe.run(page, options=rules).response["violations"]]
+
+
+def test_axe_finds_no_barrier_and_finds_one_that_is_there(opened, address, kinds):
+    page = opened(address)
+    alive(page, len(kinds))
+    assert barriers(page) == []
+    page.locator(".companion-panel label").first.evaluate("e => e.remove()")
+    assert barriers(page) == ["label"]
 
 
 def all_move(page, touch):
@@ -288,6 +303,17 @@ def test_a_page_shows_what_the_kernel_shows_at_the_start(opened, address, kinds)
     for number, panel in enumerate(kinds.values()):
         words = " ".join(words_of(page.locator(".companion-panel").nth(number)).split())
         assert words == panel.alt().strip() or panel.coarse != panel.controls
+
+
+def test_a_file_server_serves_them_as_well(opened, address, kinds):
+    folder = Path(address.removeprefix("file://")).parent
+    answer = partial(SimpleHTTPRequestHandler, directory=folder)
+    answer.func.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = opened(f"http://127.0.0.1:{server.server_port}/index.html")
+        alive(page, len(kinds))
+        server.shutdown()
 
 
 def test_without_javascript_the_picture_and_its_words_stay(browser, address, kinds):

@@ -118,7 +118,8 @@ function companionPanel(root, about, answer) {
   function settle() {
     for (const {control, input, said} of Object.values(controls)) {
       input.value = values[control.name];
-      said.textContent = control.menu ? "" : words(control);
+      if (control.menu) continue; // it says itself what is chosen
+      said.textContent = words(control);
       input.setAttribute("aria-valuetext", words(control));
     }
     mark?.(values);
