@@ -128,6 +128,8 @@ def main(sections: list[str]) -> None:
             print(f"{done.name} has run.", flush=True)
     scripts = "".join((SHOW / name).read_text() for name in ("panel.js", "page.js"))
     (source / "_static" / "companion.js").write_text(scripts)
+    phone = "h1 {font-size: clamp(1.6rem, 7vw, 2.6rem) !important}"  # a long word in a title
+    (source / "_static" / "companion.css").write_text(phone)
     (source / "index.md").write_text(front(paths))
     shutil.copy(SHOW / "book.yml", source / "_config.yml")
     toc = {"format": "jb-book", "root": "index", "chapters": [{"file": p.stem} for p in paths]}
