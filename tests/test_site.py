@@ -206,7 +206,7 @@ def moves(panel, slider, page, touch):
     box = slider.bounding_box()
     assert box["height"] >= (44 if touch else 28)
     share = slider.evaluate("e => (e.value - e.min) / (e.max - e.min)")
-    x, y = box["x"] + box["width"] * (0.3 if share > 0.5 else 0.7), box["y"] + box["height"] / 2
+    x, y = box["x"] + box["width"] * (0.1 if share > 0.5 else 0.9), box["y"] + box["height"] / 2
 
     def drag():
         page.mouse.move(
