@@ -69,16 +69,16 @@ def film(panel: Panel) -> dict | None:
     pictures, numbers, texts = {}, [], []
     for state in itertools.product(*values):
         picture, text = panel.draw(**dict(zip(panel.coarse, state, strict=True)))
-        pictures.setdefault(picture.tobytes(), picture)
-        numbers.append(list(pictures).index(picture.tobytes()))
+        number, _ = pictures.setdefault(picture.tobytes(), (len(pictures), picture))
+        numbers.append(number)
         texts.append(text)
-    shapes = {picture.shape for picture in pictures.values()}
+    shapes = {picture.shape for _, picture in pictures.values()}
     if len(shapes) > 1:
         raise NotImplementedError(f"its pictures are of {len(shapes)} sizes.")
     height, width = next(iter(shapes))[:2]
     columns = max(1, min(len(pictures), round((len(pictures) * height / width) ** 0.5)))
     sheet = np.full((-(-len(pictures) // columns) * height, columns * width, 3), 255, np.uint8)
-    for number, picture in enumerate(pictures.values()):
+    for number, picture in pictures.values():
         y, x = number // columns * height, number % columns * width
         sheet[y : y + height, x : x + width] = picture.reshape(height, width, -1)
     kept = io.BytesIO()
